@@ -1,0 +1,39 @@
+"""commlens: why a distributed training job waits on communication.
+
+The public surface is `__all__`, resolved on first use: importing this package
+inside a training process costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from commlens._version import __version__ as __version__
+    from commlens.analyzers import Finding as Finding
+    from commlens.analyzers import Report as Report
+    from commlens.analyzers import analyze as analyze
+    from commlens.profiler import record as record
+    from commlens.trace import open_run as open_run
+
+__all__ = ["Finding", "Report", "__version__", "analyze", "open_run", "record"]
+
+_HOMES = {
+    "Finding": "commlens.analyzers",
+    "Report": "commlens.analyzers",
+    "__version__": "commlens._version",
+    "analyze": "commlens.analyzers",
+    "open_run": "commlens.trace",
+    "record": "commlens.profiler",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'commlens' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

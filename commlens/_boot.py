@@ -1,0 +1,52 @@
+"""Runs at interpreter start when COMMLENS is set (see commlens.pth).
+
+Nothing is recorded yet, and torch is not imported: a finder waits for
+`torch.distributed.distributed_c10d`, and recording starts when that module's
+`init_process_group` returns. torchrun's agent, DataLoader workers, plain scripts
+and other tools never call it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+TARGET = "torch.distributed.distributed_c10d"
+OFF = ("", "0", "off", "false", "no")
+
+
+class _AttachOnImport:
+    """Meta path finder that acts once, on the import of `TARGET`."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != TARGET:
+            return None
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_then_attach(module: ModuleType) -> None:
+            execute(module)
+            from commlens.profiler.attach import install
+
+            install(module)
+
+        loader: Any = spec.loader
+        loader.exec_module = execute_then_attach
+        return spec
+
+
+if os.environ.get("COMMLENS", "").strip().lower() not in OFF:
+    sys.meta_path.insert(0, _AttachOnImport())

@@ -1,0 +1,115 @@
+"""What the report does not answer, and why."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from commlens.analyzers.ranks import RankFacts, failed_hook
+from commlens.analyzers.report import Abstention
+from commlens.analyzers.steps import INFERRED, NONE
+
+_LATER = "not part of this version yet"
+_SPLIT = Abstention(
+    "wait-transfer-split",
+    "exposed time is not split into waiting for late ranks and moving bytes: ranks are not joined yet",
+    "every collective matched across all ranks",
+)
+_NOT_YET = (
+    Abstention("cost-model", _LATER, "transfer times of every group"),
+    Abstention("stragglers", _LATER, "every collective matched across all ranks"),
+    Abstention("critical-path", _LATER, "every collective matched across all ranks"),
+    Abstention("links", _LATER, "network counters"),
+    Abstention("findings", _LATER, "the cost model and the critical path"),
+)
+
+
+def find_abstentions(
+    ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]], missing: Sequence[int]
+) -> tuple[Abstention, ...]:
+    """Everything the report leaves open, the most consequential first."""
+    budgeted = any(r.budget is not None for r in ranks)
+    return (
+        *_refusals(ranks),
+        *_steps(ranks),
+        *_unknown_ends(ranks),
+        *_unseen(ranks, infos),
+        *_forward(ranks, infos),
+        *_missing(missing),
+        *((_SPLIT,) if budgeted else ()),
+        *_NOT_YET,
+    )
+
+
+def name_ranks(ranks: Iterable[int]) -> str:
+    """Ranks in words: "rank 3", "ranks 0-3, 8"."""
+    numbers = sorted(ranks)
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    spans = [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
+    return ("rank " if len(numbers) == 1 else "ranks ") + ", ".join(spans)
+
+
+def _refusals(ranks: Sequence[RankFacts]) -> list[Abstention]:
+    """Ranks without a time budget, one abstention a reason."""
+    if not ranks:
+        return [Abstention("time-budget", "no rank of this run can be read", "at least one rank's folder")]
+    reasons: dict[str, list[int]] = defaultdict(list)
+    for rank in ranks:
+        if rank.refusal:
+            reasons[rank.refusal].append(rank.rank)
+    needs = "collectives whose end is known on the host, and optimizer steps"
+    return [
+        Abstention("time-budget", f"{reason}{_where(who, ranks)}", needs) for reason, who in reasons.items()
+    ]
+
+
+def _steps(ranks: Sequence[RankFacts]) -> list[Abstention]:
+    """Ranks whose steps had to be guessed; a rank without any is refused a budget elsewhere."""
+    none = [r.rank for r in ranks if r.steps.how == NONE and r.analysed.size]
+    guessed = [r.rank for r in ranks if r.steps.how == INFERRED]
+    found = []
+    if none:
+        reason = f"no optimizer step was seen and the collectives do not repeat{_where(none, ranks)}"
+        found.append(Abstention("steps", reason, "a torch optimizer, or at least five like steps"))
+    if guessed:
+        reason = f"no optimizer step was seen: steps are {INFERRED}{_where(guessed, ranks)}"
+        found.append(Abstention("step-boundaries", reason, "a torch optimizer"))
+    return found
+
+
+def _unknown_ends(ranks: Sequence[RankFacts]) -> list[Abstention]:
+    """Rows of budgeted ranks that neither exposed nor hidden time could count."""
+    budgeted = [r for r in ranks if r.budget is not None]
+    unknown, total = sum(r.unknown_ends for r in budgeted), sum(r.analysed.size for r in budgeted)
+    if not unknown:
+        return []
+    reason = f"{unknown} of {total} collectives have no known end: exposed and hidden are lower bounds"
+    return [Abstention("unknown-ends", reason, "waits on those collectives, or a recorder that sees ends")]
+
+
+def _unseen(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) -> list[Abstention]:
+    reasons = sorted({r for rank in ranks if (r := failed_hook(infos.get(rank.rank, {}), "collectives"))})
+    return [Abstention("unseen-collectives", reason, "a torch that has them") for reason in reasons]
+
+
+def _forward(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) -> list[Abstention]:
+    without = [r for r in ranks if r.budget is not None and "forward" not in r.columns.phases_seen]
+    if not without:
+        return []
+    why = next((f" ({w})" for r in without if (w := failed_hook(infos.get(r.rank, {}), "forward"))), "")
+    where = _where([r.rank for r in without], ranks)
+    reason = f"no forward was seen, its time counts as other{why}{where}"
+    return [Abstention("forward-phase", reason, "a module whose forward the recorder can watch")]
+
+
+def _missing(missing: Sequence[int]) -> list[Abstention]:
+    if not missing:
+        return []
+    reason = f"nothing is known of {name_ranks(missing)}"
+    return [Abstention("missing-ranks", reason, "their folders: commlens report FOLDER FOLDER ...")]
+
+
+def _where(who: Sequence[int], ranks: Sequence[RankFacts]) -> str:
+    return "" if len(who) == len(ranks) else f" ({name_ranks(who)})"

@@ -1,0 +1,96 @@
+"""Where the time of each step went on one rank; the parts add up to the nanosecond."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from commlens.analyzers.blocked import Blocked
+from commlens.analyzers.columns import Columns
+from commlens.analyzers.intervals import Intervals, Ints, length, length_within, merge, subtract
+from commlens.analyzers.steps import Steps
+from commlens.trace.schema import MISSING
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One rank's time per analysed step, int64 ns, shape (steps,) each.
+
+    compute + exposed + other == step, always.
+
+    Attributes:
+        step: length of the step.
+        compute: inside forward, backward or optimizer, and not standing still.
+        exposed: the training thread stood still for a collective.
+        other: the rest: data loading, logging, Python, whatever no hook saw.
+        hidden: a collective was in flight and the training thread did not stand still.
+        overlap: hidden / (hidden + exposed) over all analysed steps; None without communication.
+        overlap_whole_trace: the same over everything recorded, no step filter.
+    """
+
+    step: Ints
+    compute: Ints
+    exposed: Ints
+    other: Ints
+    hidden: Ints
+    overlap: float | None
+    overlap_whole_trace: float | None
+
+
+def split_steps(columns: Columns, steps: Steps, blocked: Blocked) -> Budget:
+    """Split every analysed step of one rank into its parts."""
+    standstill = blocked.merged
+    busy = subtract(_phases(columns), standstill)
+    hidden = subtract(in_flight(columns), standstill)
+
+    def within(times: Intervals) -> Ints:
+        return length_within(times, steps.start_ns, steps.end_ns)
+
+    step, compute, exposed = steps.end_ns - steps.start_ns, within(busy), within(standstill)
+    return Budget(
+        step=step,
+        compute=compute,
+        exposed=exposed,
+        other=step - compute - exposed,
+        hidden=within(hidden),
+        overlap=overlap(int(within(hidden).sum()), int(exposed.sum())),
+        overlap_whole_trace=overlap(length(hidden), length(standstill)),
+    )
+
+
+def overlap(hidden: int, exposed: int) -> float | None:
+    """Share of communication that is hidden, 0..1; None where there is none."""
+    return hidden / (hidden + exposed) if hidden + exposed else None
+
+
+def in_flight(columns: Columns) -> Intervals:
+    """When at least one collective was between its start and its known end, merged."""
+    started, completed = columns.collectives["started_ns"], columns.collectives["completed_ns"]
+    known = (started != MISSING) & (completed != MISSING)
+    return merge(started[known], completed[known])
+
+
+def unanswerable(columns: Columns, blocked: Blocked) -> str | None:
+    """Why this rank's standstill cannot be told, or None where it can.
+
+    A host's wait on a CUDA collective only orders streams: how long it took says nothing of the
+    device, so ranks whose collectives are timed on the device (or not at all) are refused.
+    """
+    rows, timing = columns.collectives, columns.words["timing"]
+    if not rows["issued_ns"].size:
+        return "no collective was recorded"
+    if np.mean(timing.equals("enqueue_only")) > 0.5:
+        return "only the host's call of most collectives is known, not when they ran on the device"
+    if np.mean(timing.equals("device")) > 0.5:
+        return "collectives were timed on the device, but its compute was not recorded"
+    if not (blocked.known.any() or (rows["completed_ns"] != MISSING).any()):
+        return "no collective has a known end, and no wait for one was seen"
+    return None
+
+
+def _phases(columns: Columns) -> Intervals:
+    """Forward, backward and optimizer of the training thread, merged."""
+    rows = columns.phases
+    own = (rows["thread"] == columns.training_thread) & (rows["end_ns"] > rows["start_ns"])
+    return merge(rows["start_ns"][own], rows["end_ns"][own])

@@ -1,0 +1,103 @@
+"""One rank's tables as the numpy columns the analyzers work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commlens.analyzers.intervals import Ints
+from commlens.trace.ops import message_bytes
+from commlens.trace.schema import MISSING, OPS, PHASES
+
+if TYPE_CHECKING:
+    from commlens.trace import Rank
+
+_NUMBERS = [
+    "seq", "in_bytes", "out_bytes", "group_size", "issued_ns", "started_ns", "completed_ns", "waited_ns",
+    "blocked_ns", "thread",
+]  # fmt: skip
+_WORDS = ["group", "group_desc", "op", "dtype", "source", "timing"]
+_PHASES = ["phase", "name", "start_ns", "end_ns", "thread"]
+_OVERHEAD = ["events", "hook_ns", "flush_ns", "dropped", "written_bytes"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A string column: int codes, and the words they stand for (MISSING: no word)."""
+
+    codes: Ints
+    words: list[str]
+
+    def equals(self, word: str) -> NDArray[np.bool_]:
+        """Where the column holds `word`, shape (rows,)."""
+        if word not in self.words:
+            return np.zeros(self.codes.shape, bool)
+        return np.asarray(self.codes == self.words.index(word))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The rows of one rank: collectives by issue, then phases, then the recorder's own cost.
+
+    `collectives` and `phases` map a column of `trace.schema` to an int64 array; `bytes` in
+    `collectives` is the message size of nccl-tests. String columns are `words` and `phase_words`.
+    """
+
+    collectives: dict[str, Ints]
+    words: dict[str, Column]
+    phases: dict[str, Ints]
+    phase_words: dict[str, Column]
+    overhead: dict[str, Ints]
+
+    def during(self, phase: str) -> NDArray[np.bool_]:
+        """Which phase rows are of this kind and have both ends, shape (phases,)."""
+        return self.phase_words["phase"].equals(phase) & (self.phases["end_ns"] > self.phases["start_ns"])
+
+    @property
+    def training_thread(self) -> int:
+        """Thread of the first optimizer step or backward; 0 where there is none."""
+        for phase in ("optimizer", "backward"):
+            rows = np.flatnonzero(self.during(phase))
+            if rows.size:
+                return int(self.phases["thread"][rows[0]])
+        return 0
+
+    @property
+    def phases_seen(self) -> frozenset[str]:
+        """Kinds of phase with at least one whole row."""
+        return frozenset(phase for phase in PHASES if self.during(phase).any())
+
+
+def read_columns(rank: Rank) -> Columns:
+    """The columns of `rank` that the analyzers use; absent tables are empty."""
+    raw = rank.columns("collectives", _NUMBERS + _WORDS)
+    numbers = {name: _ints(raw[name]) for name in _NUMBERS}
+    words = {name: Column(_ints(raw[name]), rank.vocabulary("collectives", name)) for name in _WORDS}
+    numbers["bytes"] = _message_bytes(words["op"], numbers)
+    phases = rank.columns("phases", _PHASES)
+    return Columns(
+        numbers,
+        words,
+        {name: _ints(phases[name]) for name in ("start_ns", "end_ns", "thread")},
+        {name: Column(_ints(phases[name]), rank.vocabulary("phases", name)) for name in ("phase", "name")},
+        {name: _ints(values) for name, values in rank.columns("overhead", _OVERHEAD).items()},
+    )
+
+
+def _ints(values: NDArray[np.generic]) -> Ints:
+    return np.asarray(values).astype(np.int64, copy=False)
+
+
+def _message_bytes(op: Column, numbers: dict[str, Ints]) -> Ints:
+    """nccl-tests' message size of each row, bytes; MISSING where a size is not known."""
+    known = (numbers["in_bytes"] != MISSING) & (numbers["out_bytes"] != MISSING)
+    result = np.full(op.codes.shape, MISSING, np.int64)
+    for code, word in enumerate(op.words):
+        rows = np.flatnonzero((op.codes == code) & known)
+        sizes = [numbers[name][rows] for name in ("in_bytes", "out_bytes", "group_size")]
+        if word in OPS:
+            result[rows] = message_bytes(word, *sizes)
+    return result

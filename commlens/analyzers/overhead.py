@@ -1,0 +1,78 @@
+"""What recording itself cost, measured in this run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from commlens.analyzers.ranks import RankFacts
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """The recorder's own cost.
+
+    Attributes:
+        us_per_collective: time in the recorder's hooks, phases included, over the collectives seen.
+        trampoline_known: whether it includes the call into Python and back, which the recorder
+            measures at its start with the same hook on an operator that communicates with nobody.
+        percent_of_step: hooks and CPU time of the flush thread over analysed time, mean over ranks.
+            An upper bound: what overlapped a wait, or ran on another core, cost the job nothing.
+        trace_bytes: written by all ranks.
+        bytes_per_collective: trace_bytes over the collectives seen.
+    """
+
+    us_per_collective: float | None
+    trampoline_known: bool
+    percent_of_step: float | None
+    trace_bytes: int
+    bytes_per_collective: float | None
+
+
+def find_overhead(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) -> Overhead:
+    """The recorder's cost over all ranks.
+
+    Args:
+        ranks: stage one of each rank.
+        infos: rank.json of each rank.
+    """
+    trampolines = [_trampoline(infos.get(r.rank, {})) for r in ranks]
+    events = [_total(r, "events") for r in ranks]
+    hooks = [_total(r, "hook_ns") + (t or 0) * e for r, t, e in zip(ranks, trampolines, events, strict=True)]
+    written = sum(_total(r, "written_bytes") for r in ranks)
+    shares = [_share(*each) for each in zip(ranks, hooks, events, strict=True) if each[2]]
+    known = [share for share in shares if share is not None]
+    return Overhead(
+        us_per_collective=round(sum(hooks) / sum(events) / 1e3, 3) if sum(events) else None,
+        trampoline_known=bool(ranks) and None not in trampolines,
+        percent_of_step=round(100 * sum(known) / len(known), 4) if known else None,
+        trace_bytes=written,
+        bytes_per_collective=round(written / sum(events), 2) if sum(events) else None,
+    )
+
+
+def _share(rank: RankFacts, hook_ns: int, events: int) -> float | None:
+    """Cost of recording over analysed time, for one rank; None without steps.
+
+    The flush thread's time is spread evenly over everything recorded.
+    """
+    analysed_ns = int((rank.steps.end_ns - rank.steps.start_ns).sum())
+    times = (rank.columns.collectives["issued_ns"], rank.columns.phases["end_ns"])
+    seen = np.concatenate(times)
+    if not analysed_ns or not seen.size:
+        return None
+    recorded_ns = max(int(seen.max() - seen.min()), analysed_ns)
+    hooks = hook_ns / events * int(rank.analysed.sum())
+    return hooks / analysed_ns + _total(rank, "flush_ns") / recorded_ns
+
+
+def _trampoline(info: Mapping[str, Any]) -> int | None:
+    value = (info.get("overhead") or {}).get("trampoline_ns")
+    return value if isinstance(value, int) else None
+
+
+def _total(rank: RankFacts, column: str) -> int:
+    return int(rank.columns.overhead[column].clip(0).sum())

@@ -1,0 +1,94 @@
+"""Stage one: everything one rank can tell by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from commlens.analyzers.blocked import Blocked, find_blocked
+from commlens.analyzers.budget import Budget, split_steps, unanswerable
+from commlens.analyzers.columns import Columns, read_columns
+from commlens.analyzers.intervals import Ints, length_within
+from commlens.analyzers.steps import Steps, find_steps
+from commlens.trace.schema import MISSING
+
+if TYPE_CHECKING:
+    from commlens.trace import Rank
+
+_NO_STEPS = "no whole step after the job's first two"
+_NO_PHASES = "neither backward nor optimizer step was seen"
+
+
+@dataclass(frozen=True)
+class RankFacts:
+    """One rank, analysed by itself.
+
+    Attributes:
+        rank: global rank.
+        host: name of its host, None where not known.
+        columns: its rows.
+        steps: its steps.
+        blocked: its standstill.
+        budget: its steps split into parts; None with `refusal` set.
+        refusal: why there is no budget.
+        exposed_ns: standstill in analysed steps of each collective row, shape (rows,).
+        analysed: which collective rows were issued in analysed steps, shape (rows,).
+    """
+
+    rank: int
+    host: str | None
+    columns: Columns
+    steps: Steps
+    blocked: Blocked
+    budget: Budget | None
+    refusal: str | None
+    exposed_ns: Ints
+    analysed: Ints
+
+    @property
+    def unknown_ends(self) -> int:
+        """Collectives with neither a known end nor a wait that was seen."""
+        return int(((self.columns.collectives["completed_ns"] == MISSING) & ~self.blocked.known).sum())
+
+
+def rank_facts(rank: Rank) -> RankFacts:
+    """Analyse one rank by itself."""
+    columns = read_columns(rank)
+    steps = find_steps(columns)
+    blocked = find_blocked(columns, ddp_groups(rank.info))
+    refusal = _refusal(rank.info, columns, steps, blocked)
+    issued = columns.collectives["issued_ns"]
+    return RankFacts(
+        rank=rank.rank,
+        host=rank.info.get("host"),
+        columns=columns,
+        steps=steps,
+        blocked=blocked,
+        budget=None if refusal else split_steps(columns, steps, blocked),
+        refusal=refusal,
+        exposed_ns=length_within(steps.window, blocked.starts, blocked.ends),
+        analysed=length_within(steps.window, issued, issued + 1),  # 1 ns of each: 0 or 1
+    )
+
+
+def ddp_groups(info: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the groups in which this rank's DDP models reduce gradients."""
+    models = info.get("models") or []
+    return frozenset(m["group"] for m in models if m.get("kind") == "DDP" and m.get("group") is not None)
+
+
+def failed_hook(info: Mapping[str, Any], hook: str) -> str | None:
+    """Why a hook of the recorder did not work on this rank, or None."""
+    state = (info.get("hooks") or {}).get(hook, "ok")
+    return None if state == "ok" else f"the recorder could not watch {hook}: {state}"
+
+
+def _refusal(info: Mapping[str, Any], columns: Columns, steps: Steps, blocked: Blocked) -> str | None:
+    """The first reason that forbids a time budget for this rank."""
+    reason = failed_hook(info, "waits") or unanswerable(columns, blocked)
+    if reason is None and not columns.phases_seen & {"backward", "optimizer"}:
+        return failed_hook(info, "backward") or failed_hook(info, "optimizer") or _NO_PHASES
+    if reason is None and not steps.index.size:
+        return _NO_STEPS
+    return reason

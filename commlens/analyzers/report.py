@@ -1,0 +1,143 @@
+"""The report: everything known about a run, as plain frozen data.
+
+`Report.to_dict` is the contract of `commlens report --format json`; the field names of the
+dataclasses are its keys. A part that is not known is None or empty, and an abstention says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from commlens.analyzers.collectives import CollectiveLine
+from commlens.analyzers.coverage import Coverage
+from commlens.analyzers.overhead import Overhead
+from commlens.analyzers.summary import TimeBudget
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """Steps of the run: whole ones seen on any rank, analysed on every rank that has some, and how."""
+
+    count: int
+    analyzed: int
+    how: str
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Which run this is."""
+
+    path: str
+    run_id: str
+    command: tuple[str, ...]
+    world_size: int
+    ranks_present: tuple[int, ...]
+    ranks_missing: tuple[int, ...]
+    hosts: tuple[str, ...]
+    backend: str | None
+    torch: str | None
+    sources: tuple[str, ...]
+    steps: StepFacts
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A number a finding rests on."""
+
+    name: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a change would gain, ms per step, with an interval."""
+
+    step_ms: float
+    gain_ms: float
+    low_ms: float
+    high_ms: float
+
+
+@dataclass(frozen=True)
+class Action:
+    """What to change; `fix` is machine-usable, for example "ddp.bucket_cap_mb=50"."""
+
+    text: str
+    change: str
+    fix: str | None
+    risk: str
+    min_torch: str | None
+    predicted: Predicted | None
+    verify: str | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A cause of lost time. `layer` is strategy, ccl, network or host."""
+
+    id: str
+    title: str
+    layer: str
+    severity: str
+    confidence: str
+    ranks: tuple[int, ...]
+    group: str | None
+    steps: tuple[int, ...]
+    evidence: tuple[Evidence, ...]
+    ceiling_ms: float | None
+    actions: tuple[Action, ...]
+    could_be_wrong_if: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """A question that was not answered: which, why not, and what it would need."""
+
+    analysis: str
+    reason: str
+    needs: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Facts, findings and abstentions about one run."""
+
+    run: RunFacts
+    coverage: Coverage
+    time_budget: TimeBudget
+    collectives: tuple[CollectiveLine, ...]
+    overhead: Overhead
+    findings: tuple[Finding, ...]
+    abstentions: tuple[Abstention, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract: dicts, lists, strings, finite numbers and None."""
+        from commlens._version import __version__
+
+        parts = {name: _plain(asdict(getattr(self, name))) for name in ("run", "coverage", "time_budget")}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "producer": f"commlens {__version__}",
+            **parts,
+            "collectives": [_plain(asdict(line)) for line in self.collectives],
+            "cost_model": [],
+            "ranks": [],
+            "critical_path": None,
+            "links": [],
+            "overhead": _plain(asdict(self.overhead)),
+            "findings": [_plain(asdict(finding)) for finding in self.findings],
+            "abstentions": [asdict(abstention) for abstention in self.abstentions],
+        }
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, as JSON has them."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    return value

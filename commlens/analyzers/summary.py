@@ -1,0 +1,94 @@
+"""The time budget of a run: medians over steps, means over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from commlens.analyzers.intervals import Ints
+from commlens.analyzers.ranks import RankFacts
+
+
+@dataclass(frozen=True)
+class RankBudget:
+    """One rank's step, medians over its analysed steps in ms; None where not known.
+
+    Each step's own parts add up exactly; their medians need not.
+    """
+
+    rank: int
+    step_ms: float | None
+    compute_ms: float | None
+    exposed_ms: float | None
+    exposed_transfer_ms: float | None
+    exposed_wait_ms: float | None
+    other_ms: float | None
+    hidden_ms: float | None
+    overlap: float | None
+    overlap_whole_trace: float | None
+
+
+@dataclass(frozen=True)
+class TimeBudget:
+    """Means over the ranks that have a budget of their medians over steps, ms per step.
+
+    `exposed_ms` is exposed transfer and exposed wait together; None where no rank could tell.
+    """
+
+    step_ms: float | None
+    compute_ms: float | None
+    exposed_ms: float | None
+    exposed_transfer_ms: float | None
+    exposed_wait_ms: float | None
+    other_ms: float | None
+    hidden_ms: float | None
+    overlap: float | None
+    per_rank: tuple[RankBudget, ...]
+
+
+def time_budget(ranks: Sequence[RankFacts]) -> TimeBudget:
+    """Summarise the budgets of all ranks."""
+    per_rank = tuple(_rank_budget(r) for r in sorted(ranks, key=lambda r: r.rank))
+    return TimeBudget(
+        step_ms=_mean([r.step_ms for r in per_rank]),
+        compute_ms=_mean([r.compute_ms for r in per_rank]),
+        exposed_ms=_mean([r.exposed_ms for r in per_rank]),
+        exposed_transfer_ms=None,
+        exposed_wait_ms=None,
+        other_ms=_mean([r.other_ms for r in per_rank]),
+        hidden_ms=_mean([r.hidden_ms for r in per_rank]),
+        overlap=_mean([r.overlap for r in per_rank]),
+        per_rank=per_rank,
+    )
+
+
+def _rank_budget(facts: RankFacts) -> RankBudget:
+    budget, steps = facts.budget, facts.steps
+    return RankBudget(
+        rank=facts.rank,
+        step_ms=_median_ms(steps.end_ns - steps.start_ns),
+        compute_ms=_median_ms(budget.compute) if budget else None,
+        exposed_ms=_median_ms(budget.exposed) if budget else None,
+        exposed_transfer_ms=None,
+        exposed_wait_ms=None,
+        other_ms=_median_ms(budget.other) if budget else None,
+        hidden_ms=_median_ms(budget.hidden) if budget else None,
+        overlap=_rounded(budget.overlap) if budget else None,
+        overlap_whole_trace=_rounded(budget.overlap_whole_trace) if budget else None,
+    )
+
+
+def _median_ms(values: Ints) -> float | None:
+    return _rounded(float(np.median(values)) / 1e6) if values.size else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _rounded(sum(known) / len(known)) if known else None
+
+
+def _rounded(value: float | None) -> float | None:
+    """To a millionth: of a millisecond that is the clock's own nanosecond."""
+    return None if value is None else round(value, 6)

@@ -1,0 +1,84 @@
+"""`commlens report`: where each step's time went."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from commlens.analyzers import Report
+
+
+class Format(str, enum.Enum):
+    """How a report is written."""
+
+    text = "text"
+    json = "json"
+
+
+def report(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Folder of a run; several when its parts lie apart. Default: newest in ./commlens-runs.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[
+        Format, typer.Option("--format", help="Text to read, or JSON (schema 1).")
+    ] = Format.text,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not stdout.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+) -> None:
+    """Where each step's time went: compute, communication it stood still for, and the rest."""
+    from commlens.cli.output import check_free, write_text
+
+    if output is None:
+        show(runs, format)
+        return
+    check_free(output, force)
+    write_text(output, force, _to_text(_analyzed(runs), format))
+    print(f"commlens: wrote {output}", file=sys.stderr)  # noqa: T201
+
+
+def show(runs: Sequence[Path] | None, format: Format = Format.text) -> None:
+    """Print the report of a run (the newest where `runs` is empty) on stdout."""
+    result = _analyzed(runs)
+    if format is Format.json:
+        typer.echo(_to_text(result, format), nl=False)
+        return
+    from commlens.cli.render import open_console
+    from commlens.cli.render_report import print_report
+
+    print_report(result, open_console(sys.stdout))
+
+
+def _analyzed(runs: Sequence[Path] | None) -> Report:
+    from commlens.analyzers import analyze
+    from commlens.cli.runs import open_chosen
+
+    return analyze(open_chosen(runs))
+
+
+def _to_text(result: Report, format: Format) -> str:
+    """The whole report as text, for a file or a pipe."""
+    if format is Format.json:
+        import json
+
+        return json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n"
+    import io
+
+    from commlens.cli.render import FILE_WIDTH, open_console
+    from commlens.cli.render_report import print_report
+
+    page = io.StringIO()
+    print_report(result, open_console(page, width=FILE_WIDTH))
+    return "".join(f"{line.rstrip()}\n" for line in page.getvalue().splitlines())

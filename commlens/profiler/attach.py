@@ -1,0 +1,85 @@
+"""Starts and stops recording around the job's own process group calls.
+
+Every way of launching a job ends in `init_process_group`, so this is the one
+place to begin: torchrun, mpirun, SLURM, `mp.spawn`, Accelerate and Lightning.
+The job always survives: what goes wrong here costs the recording, never the job.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from commlens.profiler import live
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+DEFAULT_FOLDER = "commlens-runs"
+
+
+def install(c10d: ModuleType) -> None:
+    """Wraps `init_process_group` and `destroy_process_group` of `c10d`.
+
+    Args:
+        c10d: The module torch.distributed.distributed_c10d, before
+            `torch.distributed` has re-exported its names.
+    """
+    for name, after in (("init_process_group", _after_init), ("destroy_process_group", _after_destroy)):
+        original = getattr(c10d, name, None)
+        if original is not None and not hasattr(original, "_commlens"):
+            setattr(c10d, name, _followed_by(original, after))
+
+
+def _followed_by(original: Callable[..., Any], after: Callable[[], None]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        live.guarded(after)
+        return result
+
+    wrapper._commlens = True  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _after_init() -> None:
+    from commlens.profiler.recorder import start
+
+    start(requested_folder())
+
+
+def _after_destroy() -> None:
+    if live.recorder is not None:
+        live.recorder.flush_soon()
+
+
+def requested_folder() -> str:
+    """Absolute path of the folder that COMMLENS asks for."""
+    value = os.environ.get("COMMLENS", "1").strip()
+    wanted = DEFAULT_FOLDER if value.lower() in ("1", "on", "true", "yes") else value
+    return os.path.abspath(os.path.expanduser(wanted))  # noqa: PTH100, PTH111 - pathlib is not needed here
+
+
+def record(folder: str | os.PathLike[str] | None = None) -> None:
+    """Records this process from now on, or from its next `init_process_group`.
+
+    The same as running the job with COMMLENS set, for launchers that start
+    Python without site-packages' `.pth` files. Call it early in the script.
+
+    Args:
+        folder: Folder that receives the run; `./commlens-runs` when not given.
+    """
+    os.environ["COMMLENS"] = os.fspath(folder) if folder is not None else os.environ.get("COMMLENS", "1")
+    import torch.distributed as dist
+
+    if not dist.is_available():
+        live.warn("this torch has no torch.distributed; nothing is recorded")
+        return
+    install(sys.modules["torch.distributed.distributed_c10d"])
+    for name in ("init_process_group", "destroy_process_group"):
+        setattr(dist, name, getattr(dist.distributed_c10d, name))
+    if dist.is_initialized():
+        live.guarded(_after_init)

@@ -1,0 +1,98 @@
+"""Finds the job's models and describes them: parameters, DDP buckets, flags.
+
+Nothing tells which modules are models, so the live objects are searched once,
+after the job's first backward (a step that is never analysed) and again when
+an optimizer appears that was not there.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import Any
+
+_DDP_FLAGS = (
+    "find_unused_parameters",
+    "gradient_as_bucket_view",
+    "static_graph",
+    "broadcast_buffers",
+    "bucket_bytes_cap",
+    "bucket_bytes_cap_default",
+)
+
+
+def outermost() -> list[Any]:
+    """Modules with trainable parameters that are part of no other module."""
+    import torch
+
+    modules = [found for found in gc.get_objects() if issubclass(type(found), torch.nn.Module)]
+    children = {id(child) for module in modules for child in _children(module)}
+    return [
+        module
+        for module in modules
+        if id(module) not in children
+        and not issubclass(type(module), torch.jit.ScriptModule)
+        and any(parameter.requires_grad for parameter in module.parameters())
+    ]
+
+
+def _children(module: Any) -> list[Any]:
+    # A half-built module has no _modules yet.
+    return [child for child in module.__dict__.get("_modules", {}).values() if child is not None]
+
+
+def describe(module: Any) -> dict[str, Any]:
+    """The entry of rank.json for one outermost module."""
+    wrapper = find_ddp(module)
+    return {
+        "kind": _kind(module, wrapper),
+        "name": type(module).__name__,
+        "group": str(wrapper.process_group.group_name) if wrapper is not None else None,
+        "flags": ddp_flags(wrapper) if wrapper is not None else {},
+        "bucket_bytes": ddp_bucket_bytes(wrapper) if wrapper is not None else [],
+        "parameters": [
+            {
+                "name": name,
+                "shape": list(parameter.shape),
+                "dtype": str(parameter.dtype).removeprefix("torch."),
+                "num_bytes": parameter.numel() * parameter.element_size(),
+                "trainable": parameter.requires_grad,
+            }
+            for name, parameter in module.named_parameters()
+        ],
+    }
+
+
+def find_ddp(module: Any) -> Any | None:
+    """The DistributedDataParallel at or below `module`, None where there is none."""
+    home = sys.modules.get("torch.nn.parallel.distributed")
+    ddp = getattr(home, "DistributedDataParallel", None)
+    if ddp is None:
+        return None
+    return next((found for found in module.modules() if isinstance(found, ddp)), None)
+
+
+def _kind(module: Any, wrapper: Any | None) -> str:
+    if wrapper is not None:
+        return "DDP"
+    classes = {cls.__name__ for found in module.modules() for cls in type(found).__mro__}
+    if "FSDPModule" in classes:
+        return "FSDP2"
+    return "FSDP" if "FullyShardedDataParallel" in classes else "module"
+
+
+def ddp_flags(wrapper: Any) -> dict[str, Any]:
+    """What DDP was asked for, and the communication hook it uses."""
+    flags = {name: getattr(wrapper, name) for name in _DDP_FLAGS if hasattr(wrapper, name)}
+    return flags | {"comm_hook": str(_logged(wrapper).get("comm_hook", ""))}
+
+
+def ddp_bucket_bytes(wrapper: Any) -> list[int]:
+    """Bytes of DDP's gradient buckets in the order it sends them, from its own log."""
+    logged = _logged(wrapper)
+    sizes = str(logged.get("rebuilt_bucket_sizes") or logged.get("bucket_sizes") or "")
+    return [int(size) for size in sizes.replace(" ", "").split(",") if size.isdigit()]
+
+
+def _logged(wrapper: Any) -> dict[str, Any]:
+    return dict(wrapper._get_ddp_logging_data())

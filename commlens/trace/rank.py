@@ -1,0 +1,96 @@
+"""One rank of a run: its description and its tables, read when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from commlens.errors import TraceError
+from commlens.trace.arrival import fill_started
+from commlens.trace.columns import Integers, from_arrow, one_array
+from commlens.trace.schema import TABLE_FILE, TABLES
+from commlens.trace.stream import parse
+
+
+class Rank:
+    """One rank.
+
+    Attributes:
+        rank: Global rank.
+        path: Folder of the rank.
+        info: Content of rank.json.
+        truncated: Tables read so far whose file is damaged or ends within a batch.
+    """
+
+    def __init__(self, rank: int, path: Path, info: dict[str, Any]) -> None:
+        self.rank = rank
+        self.path = path
+        self.info = info
+        self.truncated: set[str] = set()
+        self._tables: dict[str, pa.Table] = {}
+
+    def __repr__(self) -> str:
+        return f"Rank({self.rank}, {str(self.path)!r})"
+
+    def table(self, name: str) -> pa.Table:
+        """Every column of a table, latest row per event, collectives in the order of issue.
+
+        An absent file is an empty table; of a damaged one the rows up to the
+        last whole batch remain. Null `started_ns` is estimated, see `arrival`.
+
+        Raises:
+            KeyError: `name` is not one of `schema.TABLES`.
+            TraceError: The file may not be read.
+        """
+        if name not in self._tables:
+            self._tables[name] = self._read(name)
+        return self._tables[name]
+
+    def columns(self, name: str, columns: Sequence[str]) -> dict[str, Integers]:
+        """Columns as read-only integers: values, or codes into `vocabulary`; `MISSING` where null.
+
+        Raises:
+            KeyError: No such table or column.
+            TraceError: The file may not be read.
+        """
+        return {column: from_arrow(self._array(name, column)) for column in columns}
+
+    def vocabulary(self, name: str, column: str) -> list[str]:
+        """What the codes of a names column stand for.
+
+        Raises:
+            KeyError: No such table, or no such names column in it.
+            TraceError: The file may not be read.
+        """
+        array = self._array(name, column)
+        if not isinstance(array, pa.DictionaryArray):
+            raise KeyError(f"{name}.{column} holds numbers, not names")
+        words: list[str] = array.dictionary.to_pylist()
+        return words
+
+    def _array(self, name: str, column: str) -> pa.Array:
+        if column not in TABLES[name]:
+            raise KeyError(f"{name} has no column {column}")
+        return one_array(self.table(name), column)
+
+    def _read(self, name: str) -> pa.Table:
+        if name not in TABLES:
+            raise KeyError(name)
+        rows, whole = parse(self._content(name), name)
+        if not whole:
+            self.truncated.add(name)
+        return fill_started(rows, self.info.get("groups")) if name == "collectives" else rows
+
+    def _content(self, name: str) -> bytes:
+        path = self.path / TABLE_FILE.format(table=name)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise TraceError(
+                f"cannot read {path}: {error.strerror}; make it readable for this user and try again"
+            ) from error

@@ -1,0 +1,137 @@
+"""Opening a run: the one door to what was recorded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from commlens.errors import RunNotFoundError, TraceError
+from commlens.trace.folders import RunFolder, find_run, read_folder
+from commlens.trace.rank import Rank
+
+# Beyond the largest job on earth; a damaged number must not make a list of it.
+_MOST_RANKS: Final = 10_000_000
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass
+class Run:
+    """A run, possibly merged from several folders.
+
+    Attributes:
+        path: Folder of the run, the first one given.
+        info: Content of run.json; empty where it is absent or damaged.
+        ranks: The ranks that can be read, ascending.
+        world_size: Number of ranks the job had.
+        run_id: Name of the run, the same in all its folders; "" where not known.
+        damaged: Ranks whose rank.json cannot be used, ascending.
+        notes: What a reader of results should know, one line each.
+    """
+
+    path: Path
+    info: dict[str, Any]
+    ranks: dict[int, Rank]
+    world_size: int
+    run_id: str
+    damaged: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def missing(self) -> list[int]:
+        """Ranks of the job that cannot be read, ascending."""
+        return [rank for rank in range(self.world_size) if rank not in self.ranks]
+
+
+def open_run(path: PathLike | Sequence[PathLike]) -> Run:
+    """Opens a recorded run. Tables are read when first asked for.
+
+    Args:
+        path: A run folder, a folder of runs (the newest is taken), or several
+            paths that hold parts of the same run, such as node-local folders.
+
+    Raises:
+        RunNotFoundError: There is no run at a path.
+        DamagedRunError: Nothing readable is left of it.
+        NewerFormatError: A newer commlens wrote it.
+        TraceError: Paths hold different runs, or may not be read.
+    """
+    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    if not paths:
+        raise RunNotFoundError("no path given; give the folder of a run")
+    with _access_errors():
+        folders = _distinct([_open_folder(Path(each)) for each in paths])
+        return _merged(folders)
+
+
+@contextmanager
+def _access_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TraceError(
+            f"cannot read {error.filename}: {error.strerror}; make it readable for this user and try again"
+        ) from error
+
+
+def _open_folder(path: Path) -> RunFolder:
+    found, notes = find_run(path)
+    folder = read_folder(found)
+    folder.notes = notes + folder.notes
+    return folder
+
+
+def _distinct(folders: list[RunFolder]) -> list[RunFolder]:
+    """Each folder once, all of the same run."""
+    folders = list({folder.path.resolve(): folder for folder in folders}.values())
+    first = folders[0]
+    for other in folders[1:]:
+        if other.run_id != first.run_id or first.run_id is None:
+            raise TraceError(
+                f"{first.path} and {other.path} are different runs ({first.run_id or 'unnamed'} and"
+                f" {other.run_id or 'unnamed'}); give folders of one run"
+            )
+    return folders
+
+
+def _merged(folders: list[RunFolder]) -> Run:
+    notes = [note for folder in folders for note in folder.notes]
+    ranks = _merged_ranks(folders, notes)
+    info = next((folder.info for folder in folders if folder.info), {})
+    if not info:
+        notes += [f"{folder.problem}; the run is described by its ranks" for folder in folders]
+    damaged = {rank for folder in folders for rank in folder.damaged} - ranks.keys()
+    return Run(
+        path=folders[0].path,
+        info=info,
+        ranks=ranks,
+        world_size=_world_size(info, ranks, damaged),
+        run_id=folders[0].run_id or "",
+        damaged=sorted(damaged),
+        notes=notes,
+    )
+
+
+def _merged_ranks(folders: list[RunFolder], notes: list[str]) -> dict[int, Rank]:
+    ranks: dict[int, Rank] = {}
+    for folder in folders:
+        for number, rank in folder.ranks.items():
+            ranks[number] = _fuller(ranks[number], rank, notes) if number in ranks else rank
+    return dict(sorted(ranks.items()))
+
+
+def _fuller(first: Rank, second: Rank, notes: list[str]) -> Rank:
+    kept = max(first, second, key=lambda rank: rank.table("collectives").num_rows)
+    notes.append(f"rank {kept.rank} is there twice; {kept.path} is used, it has the most collectives")
+    return kept
+
+
+def _world_size(info: dict[str, Any], ranks: dict[int, Rank], damaged: set[int]) -> int:
+    """As run.json says, else as a rank does; never less than the ranks there are."""
+    said = [each.get("world_size") for each in (info, *(rank.info for rank in ranks.values()))]
+    sizes = [size for size in said if type(size) is int and 1 <= size <= _MOST_RANKS]
+    return max([*sizes[:1], *(rank + 1 for rank in (*ranks, *damaged)), 0])

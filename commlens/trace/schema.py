@@ -1,0 +1,135 @@
+"""The trace format: tables, columns, units, vocabulary and version.
+
+Every other module that names a column or an operation takes it from here.
+Times are integer nanoseconds of the rank's own clock (wall clock derived once
+from a monotonic one), sizes are bytes. `MISSING` stands for "not known" in
+numpy columns; in the files it is an Arrow null.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT_VERSION: Final = 1
+MISSING: Final = -1
+
+RUN_FILE: Final = "run.json"
+RANK_FILE: Final = "rank.json"
+RANK_FOLDER: Final = "rank-{rank:05d}"
+TABLE_FILE: Final = "{table}.arrows"
+
+OPS: Final = (
+    "all_reduce",
+    "all_gather",
+    "reduce_scatter",
+    "all_to_all",
+    "broadcast",
+    "reduce",
+    "gather",
+    "scatter",
+    "barrier",
+    "send",
+    "recv",
+)
+POINT_TO_POINT: Final = frozenset({"send", "recv"})
+
+DTYPES: Final = (
+    "float32",
+    "float64",
+    "float16",
+    "bfloat16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "bool",
+    "complex64",
+    "complex128",
+    "float8",
+    "other",
+)
+
+SOURCES: Final = (
+    "dispatcher",
+    "native",
+    "nccl_plugin",
+    "kineto",
+    "flight_recorder",
+    "nccl_inspector",
+    "nsys",
+)
+
+# What `completed_ns` means.
+#   device        measured on the device that moved the bytes
+#   host          seen on the host when the operation completed
+#   wait          the caller's wait() returned: the end is this or earlier
+#   enqueue_only  only the host's call is known; the end is null
+TIMINGS: Final = ("device", "host", "wait", "enqueue_only")
+
+PHASES: Final = ("forward", "backward", "optimizer")
+
+# table -> column -> kind. Kinds: int16/int32/int64; "name8"/"name16" are
+# strings stored as an Arrow dictionary with int8/int16 codes.
+TABLES: Final[dict[str, dict[str, str]]] = {
+    "collectives": {
+        "event": "int64",  # unique in the rank; a later row with the same event replaces the earlier
+        "group": "name16",  # torch group name; "name#2" after the name was re-used by a new group
+        "group_desc": "name16",
+        "seq": "int64",  # n-th collective of the group, from 0; send/recv: n-th message to/from this peer
+        "op": "name8",
+        "dtype": "name8",
+        "in_bytes": "int64",  # handed in by this rank
+        "out_bytes": "int64",  # received by this rank
+        "group_size": "int32",
+        "peer": "int32",  # global rank of root, source or destination; null where there is none
+        "issued_ns": "int64",  # the call entered the backend
+        "started_ns": "int64",  # this rank's part began to execute
+        "completed_ns": "int64",
+        "waited_ns": "int64",  # the calling thread began to stand still for it
+        "blocked_ns": "int64",  # how long it stood still
+        "step": "int32",  # optimizer steps ended before it was issued
+        "bucket": "int32",  # DDP gradient bucket
+        "thread": "int16",  # 0 is the thread that initialised the process group
+        "source": "name8",
+        "timing": "name8",
+    },
+    "phases": {
+        "phase": "name8",
+        "name": "name16",  # "DDP(Net)", "AdamW", "" for backward
+        "start_ns": "int64",
+        "end_ns": "int64",
+        "step": "int32",
+        "thread": "int16",
+    },
+    # One row a flush; counts since the row before.
+    "overhead": {
+        "time_ns": "int64",
+        "events": "int64",  # collectives seen
+        "hook_ns": "int64",  # spent in our hooks on the job's threads
+        "flush_ns": "int64",  # CPU time of the flush thread
+        "dropped": "int64",  # collectives not recorded for want of room
+        "written_bytes": "int64",
+    },
+}
+
+
+def arrow_schema(table: str) -> pa.Schema:
+    """Arrow schema of `table`.
+
+    Raises:
+        KeyError: `table` is not one of `TABLES`.
+    """
+    import pyarrow as pa
+
+    kinds = {
+        "int16": pa.int16(),
+        "int32": pa.int32(),
+        "int64": pa.int64(),
+        "name8": pa.dictionary(pa.int8(), pa.string()),
+        "name16": pa.dictionary(pa.int16(), pa.string()),
+    }
+    return pa.schema([(column, kinds[kind]) for column, kind in TABLES[table].items()])

@@ -1,0 +1,238 @@
+"""Every way to call a collective is recorded as exactly what it was, on both ranks, and the ranks match.
+
+Each case has a process group of its own, whose `group_desc` names the case; the job itself writes down,
+beside each call, the rows that it must leave.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from commlens.trace.ops import message_bytes
+from commlens.trace.rank import Rank
+from commlens.trace.schema import POINT_TO_POINT
+
+pytestmark = pytest.mark.job
+
+# What each call must leave: (case, row, column) -> value. Blocked is known for all of them.
+TWO_RANKS = '''
+import json, pathlib, pickle, sys, threading
+import torch
+import torch.distributed as dist
+import torch.distributed._functional_collectives as functional
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.distributed_c10d import _coalescing_manager
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+other = 1 - rank
+functional.all_reduce(torch.ones(1), "sum", dist.group.WORLD).tolist()  # the first one imports for seconds
+expected = {}
+
+
+def ones(size=1000, dtype=torch.float32):
+    return torch.ones(size, dtype=dtype)
+
+
+def row(op, in_bytes, out_bytes, **more):
+    return {"op": op, "in_bytes": in_bytes, "out_bytes": out_bytes, "peer": None, "dtype": "float32",
+            "timing": "host", "thread": 0, **more}
+
+
+def case(name, call, *rows, ranks=(0, 1)):
+    group = dist.new_group(list(ranks), group_desc=name)
+    if rank in ranks:
+        call(group)
+        expected[name] = [
+            {"seq": seq, "group": group.group_name, "group_size": len(ranks), **each}
+            for seq, each in enumerate(rows)
+        ]
+
+
+def reduction(name, call, *rows):
+    """The call as it stands, and with async_op=True and a wait later."""
+    case(name, lambda group: call(group=group), *rows)
+    unseen = [{**each, "timing": "wait" if each["op"] == "reduce_scatter" else "host"} for each in rows]
+    case(f"{name} async", lambda group: call(group=group, async_op=True).wait(), *unseen)
+
+
+KB4, KB8 = 4000, 8000
+two = [ones(), ones()]
+all_to_all = dist.all_to_all_single
+reduction("all_reduce", lambda **o: dist.all_reduce(ones(), **o), row("all_reduce", KB4, KB4))
+reduction("broadcast", lambda **o: dist.broadcast(ones(), 1, **o), row("broadcast", KB4, KB4, peer=1))
+reduction("all_gather", lambda **o: dist.all_gather(two, ones(), **o), row("all_gather", KB4, KB8))
+reduction("all_gather_into_tensor", lambda **o: dist.all_gather_into_tensor(ones(2000), ones(), **o),
+          row("all_gather", KB4, KB8))
+reduction("reduce_scatter", lambda **o: dist.reduce_scatter(ones(), two, **o), row("reduce_scatter", KB8, KB4))
+reduction("reduce_scatter_tensor", lambda **o: dist.reduce_scatter_tensor(ones(), ones(2000), **o),
+          row("reduce_scatter", KB8, KB4))
+reduction("reduce", lambda **o: dist.reduce(ones(), 1, **o), row("reduce", KB4, KB4, peer=1))
+reduction("gather", lambda **o: dist.gather(ones(), two if rank == 0 else None, 0, **o),
+          row("gather", KB4, KB8 if rank == 0 else 0, peer=0))
+reduction("scatter", lambda **o: dist.scatter(ones(), two if rank == 1 else None, 1, **o),
+          row("scatter", KB8 if rank == 1 else 0, KB4, peer=1))
+reduction("all_to_all", lambda **o: dist.all_to_all(list(ones(2000).split(1000)), two, **o),
+          row("all_to_all", KB8, KB8))
+reduction("all_to_all_single", lambda **o: all_to_all(ones(2000), ones(2000), **o), row("all_to_all", KB8, KB8))
+splits = [[100, 200], [300, 400]]
+sends, receives = splits[rank], [splits[0][rank], splits[1][rank]]
+reduction("all_to_all_single uneven",
+          lambda **o: all_to_all(ones(sum(receives)), ones(sum(sends)), receives, sends, **o),
+          row("all_to_all", 4 * sum(sends), 4 * sum(receives)))
+reduction("barrier", dist.barrier, row("barrier", 0, 0, dtype=None))
+case("monitored_barrier", lambda group: dist.monitored_barrier(group), row("barrier", 0, 0, dtype=None))
+for name in ("float64", "float16", "bfloat16", "int64", "int32", "int8", "uint8"):
+    dtype = getattr(torch, name)
+    case(name, lambda group: dist.broadcast(ones(100, dtype), 0, group=group),
+         row("broadcast", 100 * dtype.itemsize, 100 * dtype.itemsize, peer=0, dtype=name))
+case("nothing", lambda group: dist.all_reduce(ones(0), group=group), row("all_reduce", 0, 0))
+case("not contiguous", lambda group: dist.broadcast(ones(2000)[::2].clone().t(), 0, group=group),
+     row("broadcast", KB4, KB4, peer=0))
+
+
+def send_then_receive(group):
+    for each in (0, 1):  # twice: messages are numbered by peer and direction
+        if rank == 0:
+            dist.send(ones(), 1, group=group)
+            dist.recv(ones(2000), 1, group=group)
+        else:
+            dist.recv(ones(), 0, group=group)
+            dist.send(ones(2000), 0, group=group)
+
+
+out = {"timing": "wait", "peer": other}
+mine = [row("send", KB4, 0, **out), row("recv", 0, KB8, **out)]
+theirs = [row("recv", 0, KB4, **out), row("send", KB8, 0, **out)]
+pair = mine if rank == 0 else theirs
+case("send and recv", send_then_receive,
+     *({**each, "seq": seq} for seq in (0, 1) for each in pair))
+
+
+def both_ways(group):
+    works = [dist.isend(ones(), other, group=group), dist.irecv(ones(), other, group=group)]
+    for work in works:
+        work.wait()
+
+
+def batch(group):
+    ops = [dist.P2POp(dist.isend, ones(), other, group), dist.P2POp(dist.irecv, ones(), other, group)]
+    for work in dist.batch_isend_irecv(ops):
+        work.wait()
+
+
+there_and_back = [row("send", KB4, 0, seq=0, **out), row("recv", 0, KB4, seq=0, **out)]
+case("isend and irecv", both_ways, *there_and_back)
+case("batch_isend_irecv", batch, *there_and_back)
+case("recv from any", lambda group: dist.send(ones(), 1, group=group) if rank == 0 else dist.recv(ones(), group=group),
+     row("send", KB4, 0, **out) if rank == 0 else row("recv", 0, KB4, timing="wait"))
+
+text = len(pickle.dumps("commlens"))
+case("all_gather_object", lambda group: dist.all_gather_object([None, None], "commlens", group=group),
+     row("all_gather", 8, 16, dtype="int64"), row("all_gather", text, 2 * text, dtype="uint8"))
+case("broadcast_object_list",
+     lambda group: dist.broadcast_object_list(["commlens", "commlens"], 1, group=group),
+     row("broadcast", 16, 16, dtype="int64", peer=1), row("broadcast", 2 * text, 2 * text, dtype="uint8", peer=1))
+
+case("functional all_reduce", lambda group: functional.all_reduce(ones(), "sum", group).sum(),
+     row("all_reduce", KB4, KB4))
+case("functional wait_tensor",
+     lambda group: functional.wait_tensor(functional.all_reduce(ones(), "sum", group)), row("all_reduce", KB4, KB4))
+case("functional later", lambda group: [t.sum() for t in [functional.all_reduce(ones(), "sum", group)
+                                                          for _ in range(3)]], *[row("all_reduce", KB4, KB4)] * 3)
+case("functional all_gather", lambda group: functional.all_gather_tensor(ones(), 0, group).sum(),
+     row("all_gather", KB4, KB8))
+case("functional reduce_scatter",
+     lambda group: functional.reduce_scatter_tensor(ones(2000), "sum", 0, group).sum(),
+     row("reduce_scatter", KB8, KB4, timing="wait"))
+case("functional all_to_all", lambda group: functional.all_to_all_single(ones(2000), None, None, group).sum(),
+     row("all_to_all", KB8, KB8))
+case("functional broadcast", lambda group: functional.broadcast(ones(), 1, group).sum(),
+     row("broadcast", KB4, KB4, peer=1))
+case("functional coalesced",
+     lambda group: [t.sum() for t in functional.all_reduce_coalesced([ones(), ones(500)], "sum", group)],
+     row("all_reduce", 6000, 6000))
+
+mesh = {}
+
+
+def redistribute(placement, to):
+    def call(group):
+        mesh = DeviceMesh.from_group(group, "cpu")
+        tensor = DTensor.from_local(ones(2000).view(40, 50), mesh, [placement], run_check=False)
+        tensor.redistribute(placements=[to]).to_local().sum()
+
+    return call
+
+
+case("DTensor gathers", redistribute(Shard(0), Replicate()), row("all_gather", KB8, 2 * KB8))
+case("DTensor sums", redistribute(Partial(), Replicate()), row("all_reduce", KB8, KB8))
+case("DTensor scatters", redistribute(Partial(), Shard(0)), row("reduce_scatter", KB8, KB4, timing="wait"))
+
+case("coalesced", lambda group: dist.all_reduce_coalesced([ones(), ones(500)], group=group),
+     row("all_reduce", 6000, 6000))
+
+
+def coalescing_manager(group):
+    with _coalescing_manager(group=group, async_ops=True) as together:
+        for _ in range(3):
+            dist.all_reduce(ones(), group=group)
+    together.wait()
+
+
+case("coalescing manager", coalescing_manager, row("all_reduce", 3 * KB4, 3 * KB4))
+
+
+def in_thread(group):
+    thread = threading.Thread(target=lambda: [dist.all_reduce(ones(), group=group) for _ in range(2)])
+    thread.start()
+    thread.join()
+
+
+case("second thread", in_thread, *[row("all_reduce", KB4, KB4, thread=1)] * 2)
+
+
+def refused(group):
+    try:
+        dist.all_gather([ones(), ones(10)], ones(), group=group)
+    except RuntimeError:
+        dist.all_reduce(ones(), group=group)
+
+
+case("refused", refused, row("all_reduce", KB4, KB4, seq=1))  # the refused call never began
+case("alone", lambda group: dist.all_reduce(ones(), group=group), row("all_reduce", KB4, KB4), ranks=(1,))
+pathlib.Path(sys.argv[1], f"{rank}.json").write_text(json.dumps(expected))
+dist.destroy_process_group()
+'''
+
+# Ranks 1 and 2 of 3 in a group of their own, and a default group that is made anew.
+THREE_RANKS = '''
+import torch
+import torch.distributed as dist
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+x = torch.ones(1000)
+group = dist.new_group([1, 2], group_desc="upper")
+if rank > 0:
+    dist.broadcast(x, 2, group=group)
+    dist.reduce(x, 1, group=group)
+    dist.gather(x, [x, x.clone()] if rank == 2 else None, 2, group=group)
+    dist.send(x, 2, group=group) if rank == 1 else dist.recv(x, 1, group=group)
+for _ in range(2):
+    dist.all_reduce(x)
+dist.destroy_process_group()
+dist.init_process_group("gloo")
+for _ in range(3):
+    dist.barrier()
+dist.destroy_process_group()
+'''
+
+EXACT = ("group", "group_size", "seq", "op", "dtype", "in_bytes", "out_bytes", "peer", "timing", "thread")
