@@ -236,3 +236,95 @@ dist.destroy_process_group()
 '''
 
 EXACT = ("group", "group_size", "seq", "op", "dtype", "in_bytes", "out_bytes", "peer", "timing", "thread")
+
+
+def recorded(rank: Rank) -> list[dict[str, Any]]:
+    """Rows in the order of issue."""
+    rows: list[dict[str, Any]] = rank.table("collectives").to_pylist()
+    return rows
+
+
+@pytest.fixture(scope="module")
+def two_ranks(job: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("expected")
+    return job(TWO_RANKS, str(folder)), folder
+
+
+def test_every_call_leaves_exactly_its_rows(two_ranks: Any) -> None:
+    run, folder = two_ranks
+    for number, rank in run.ranks.items():
+        expected = json.loads((folder / f"{number}.json").read_text())
+        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in expected}
+        for row in recorded(rank):
+            if row["group_desc"] != "default_pg":
+                rows[row["group_desc"]].append({name: row[name] for name in EXACT})
+        assert rows == expected
+
+
+def test_times_are_in_order_and_the_wait_is_seen(two_ranks: Any) -> None:
+    run, _ = two_ranks
+    for rank in run.ranks.values():
+        for row in recorded(rank):
+            end, wait_end = row["completed_ns"], row["waited_ns"] + row["blocked_ns"]
+            assert row["issued_ns"] <= row["started_ns"] <= end, row
+            assert row["issued_ns"] <= row["waited_ns"] <= wait_end, row
+            assert end <= wait_end, row
+            if row["timing"] == "wait":
+                assert end == wait_end, row
+            assert row["step"] == 0 and row["bucket"] is None and row["source"] == "dispatcher", row
+
+
+def test_collectives_match_across_ranks(two_ranks: Any) -> None:
+    run, _ = two_ranks
+    keys = [
+        {
+            (row["group"], row["seq"], row["op"], _size(row))
+            for row in recorded(rank)
+            if row["op"] not in POINT_TO_POINT and row["group_size"] == 2
+        }
+        for rank in run.ranks.values()
+    ]
+    assert keys[0] == keys[1]
+
+
+def _size(row: dict[str, Any]) -> int | None:
+    """Bytes of the message, the same on every rank but for an uneven all-to-all."""
+    if row["group_desc"].startswith("all_to_all_single uneven"):
+        return None
+    return message_bytes(row["op"], row["in_bytes"], row["out_bytes"], row["group_size"])
+
+
+def test_messages_match_across_ranks(two_ranks: Any) -> None:
+    run, _ = two_ranks
+    for sender, receiver in ((0, 1), (1, 0)):
+        sent = _messages(run.ranks[sender], "send", "in_bytes", receiver)
+        assert sent == _messages(run.ranks[receiver], "recv", "out_bytes", sender)
+        assert len(sent) == 4
+
+
+def _messages(rank: Rank, op: str, size: str, peer: int) -> list[tuple[str, int, int]]:
+    rows = [row for row in recorded(rank) if row["op"] == op and row["group_desc"] != "recv from any"]
+    return sorted((row["group"], row["seq"], row[size]) for row in rows if row["peer"] == peer)
+
+
+def test_peers_are_global_ranks_and_a_name_used_again_is_a_new_group(job: Callable[..., Any]) -> None:
+    run = job(THREE_RANKS, nprocs=3)
+    upper = {
+        number: [
+            (row["op"], row["peer"], row["seq"])
+            for row in recorded(rank)
+            if row["group_desc"] == "upper"
+        ]
+        for number, rank in run.ranks.items()
+    }
+    collectives = [("broadcast", 2, 0), ("reduce", 1, 1), ("gather", 2, 2)]
+    assert upper == {0: [], 1: [*collectives, ("send", 2, 0)], 2: [*collectives, ("recv", 1, 0)]}
+    for rank in run.ranks.values():
+        default = [row for row in recorded(rank) if row["group_desc"] == "default_pg"]
+        names = list(dict.fromkeys(row["group"] for row in default))
+        assert len(names) == 2 and names[1] == f"{names[0]}#2"
+        assert [(row["op"], row["seq"]) for row in default] == [
+            *(("all_reduce", seq) for seq in range(2)), *(("barrier", seq) for seq in range(3))
+        ]  # fmt: skip
+        groups = {group["name"]: group["ranks"] for group in rank.info["groups"]}
+        assert groups[names[0]] == groups[names[1]] == [0, 1, 2]

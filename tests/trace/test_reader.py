@@ -165,6 +165,17 @@ def test_a_file_of_something_else_is_damaged(make: Maker) -> None:
         assert rank.truncated == {"collectives"}
 
 
+def test_a_batch_that_decodes_to_nonsense_ends_the_table(make: Maker) -> None:
+    path, words, schema = make.run(), pa.array(["forward"]), arrow_schema("phases").field("phase")
+    with pa.ipc.new_stream(path / "rank-00000" / "phases.arrows", pa.schema([schema])) as stream:
+        for code in (0, 9, 0):
+            codes = pa.DictionaryArray.from_arrays(pa.array([code], pa.int8()), words, safe=False)
+            stream.write_batch(pa.record_batch([codes], schema=pa.schema([schema])))
+    rank = open_run(path).ranks[0]
+    assert rank.table("phases").column("phase").to_pylist() == ["forward"]
+    assert rank.truncated == {"phases"}
+
+
 def test_the_newest_of_several_runs_is_opened(make: Maker, tmp_path: Path) -> None:
     for name, start in (("a", 1), ("b", 30), ("c", 2)):
         make.run(name, start_ns=start)

@@ -60,6 +60,18 @@ def test_vocabularies_grow_between_batches(tmp_path: Path) -> None:
     assert rank.vocabulary("collectives", "group") == words
 
 
+def test_a_new_word_costs_only_itself(tmp_path: Path) -> None:
+    writer, words = RankWriter(tmp_path, 0), [f"{word * 7919 % 10_007:x}" * 3 for word in range(1001)]
+    sizes = [
+        writer.append("collectives", batch(0, 2, group=(np.zeros(2, int), words[:count])))
+        for count in (1000, 1001, 1001)
+    ]
+    assert sizes[1] < sizes[0] / 2
+    assert sizes[2] < sizes[1]
+    writer.close()
+    assert Rank(0, writer.path, {}).vocabulary("collectives", "group") == words
+
+
 def test_a_buffer_used_again_does_not_change_what_was_appended(tmp_path: Path) -> None:
     writer, buffer = RankWriter(tmp_path, 0), np.arange(3)
     writer.append("collectives", batch(0, 3, event=buffer))
