@@ -18,9 +18,7 @@ def parser(doc: str, steps: int) -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--steps", type=int, default=steps, help="training steps (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument(
-        "--digest", action="store_true", help="print a hash of the parameters and losses at the end"
-    )
+    p.add_argument("--digest", action="store_true", help="print a hash of parameters and losses at the end")
     return p
 
 
