@@ -198,7 +198,7 @@ def report_seconds(folder: str, runs: int = 5) -> float:
     sys.path.insert(0, str(ROOT / "tests"))
     import synthetic
 
-    synthetic.write_run(Path(folder), ranks=8, steps=200, collectives_per_step=50)
+    synthetic.write_run(Path(folder), {rank: synthetic.training_rank(200, collectives=50) for rank in range(8)})
     times = []
     for _ in range(runs):
         started = time.perf_counter()

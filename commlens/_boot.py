@@ -8,6 +8,7 @@ and other tools never call it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 TARGET = "torch.distributed.distributed_c10d"
 OFF = ("", "0", "off", "false", "no")
+
+
+def _attach(module: ModuleType) -> None:
+    try:
+        from commlens.profiler.attach import install
+
+        install(module)
+    except Exception as error:  # noqa: BLE001 - the boundary inside the job, which live.py guards from here on
+        reason = " ".join(str(error).split())[:300]
+        with contextlib.suppress(Exception):
+            sys.stderr.write(f"commlens: nothing is recorded ({type(error).__name__}: {reason})\n")
 
 
 class _AttachOnImport:
@@ -39,9 +51,7 @@ class _AttachOnImport:
 
         def execute_then_attach(module: ModuleType) -> None:
             execute(module)
-            from commlens.profiler.attach import install
-
-            install(module)
+            _attach(module)
 
         loader: Any = spec.loader
         loader.exec_module = execute_then_attach

@@ -60,9 +60,7 @@ def _refusals(ranks: Sequence[RankFacts]) -> list[Abstention]:
         if rank.refusal:
             reasons[rank.refusal].append(rank.rank)
     needs = "collectives whose end is known on the host, and optimizer steps"
-    return [
-        Abstention("time-budget", f"{reason}{_where(who, ranks)}", needs) for reason, who in reasons.items()
-    ]
+    return [Abstention("time-budget", f"{reason}{_where(who, ranks)}", needs) for reason, who in reasons.items()]
 
 
 def _steps(ranks: Sequence[RankFacts]) -> list[Abstention]:

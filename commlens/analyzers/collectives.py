@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.grouped import Floats, group_keys, most_common, percentiles, sums
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.pooled import Pool, join_uneven, pool_rows
@@ -17,55 +18,6 @@ from commlens.trace.ops import busbw_factor
 from commlens.trace.schema import MISSING
 
 BASIS = "duration including wait"
-
-
-@dataclass(frozen=True)
-class CollectiveLine:
-    """All collectives of one group, operation and message size, over all ranks.
-
-    Without steps the durations are over the whole trace and the fields per step are None.
-
-    Attributes:
-        group: torch's name of the process group.
-        group_desc: its description.
-        op: torch's spelling.
-        bytes: nccl-tests' message size; the median where `bytes_vary`.
-        bytes_vary: an all_to_all whose ranks send different sizes: no bus bandwidth.
-        dtype: the most common one, "mixed" where there are several.
-        group_size: ranks in the group.
-        count: collectives (of one rank each) the line rests on.
-        count_per_step: mean over the ranks that take part.
-        duration_ms_p50: started to completed, which includes waiting for late ranks.
-        duration_ms_p95: as above.
-        transfer_ms_p50: needs ranks joined; None for now, like the next three.
-        algbw_gb_s: bytes / p50 duration, 1 GB = 1e9 bytes; a lower bound.
-        busbw_gb_s: algbw times nccl-tests' factor; a lower bound.
-        bandwidth_basis: what the bandwidths were computed on.
-        exposed_ms_per_step: mean over all analysed ranks, so the lines add up.
-        timing: what the ends mean (`trace.schema.TIMINGS`), the most common one or "mixed".
-    """
-
-    group: str
-    group_desc: str
-    op: str
-    bytes: int | None
-    bytes_vary: bool
-    dtype: str
-    group_size: int | None
-    count: int
-    count_per_step: float | None
-    duration_ms_p50: float | None
-    duration_ms_p95: float | None
-    transfer_ms_p50: float | None
-    transfer_ms_p95: float | None
-    wait_ms_p50: float | None
-    wait_ms_p95: float | None
-    algbw_gb_s: float | None
-    busbw_gb_s: float | None
-    bandwidth_basis: str | None
-    regime: str | None
-    exposed_ms_per_step: float | None
-    timing: str
 
 
 def collective_lines(ranks: Sequence[RankFacts]) -> tuple[CollectiveLine, ...]:
@@ -96,14 +48,24 @@ def _per_step(ranks: Sequence[RankFacts], pool: Pool, keys: Ints, count: int) ->
     rank, steps = pool.columns["rank"], np.array([r.steps.index.size for r in ranks], np.float64)
     pairs = np.unique(keys * max(len(ranks), 1) + rank)
     member_steps = sums(steps[pairs % max(len(ranks), 1)], pairs // max(len(ranks), 1), count)
-    budgeted = np.array([r.budget is not None for r in ranks], bool)
-    share = np.divide(budgeted, steps * budgeted.sum(), out=np.zeros(steps.size), where=budgeted)
-    exposed = sums(pool.columns["exposed_ns"] * share[rank], keys, count) / 1e6
     rows = sums(pool.columns["analysed"], keys, count)
     return _PerStep(
         np.divide(rows, member_steps, out=np.full(count, np.nan), where=member_steps > 0),
-        exposed if budgeted.any() else np.full(count, np.nan),
+        _exposed_ms(ranks, pool, keys, count),
     )
+
+
+def _exposed_ms(ranks: Sequence[RankFacts], pool: Pool, keys: Ints, count: int) -> Floats:
+    """Standstill of each key a step, by the statistic of the time budget: median over steps, mean over ranks."""
+    medians = []
+    for position, facts in enumerate(ranks):
+        if facts.budget is None:
+            continue
+        steps, own = facts.steps.index.size, pool.columns["rank"] == position
+        cells = keys[own] * steps + pool.columns["step"][own]
+        table = sums(pool.columns["exposed_ns"][own], cells, count * steps).reshape(count, steps)
+        medians.append(np.median(table, axis=1))
+    return np.mean(medians, axis=0) / 1e6 if medians else np.full(count, np.nan)
 
 
 @dataclass(frozen=True)
@@ -136,8 +98,7 @@ class _Table:
         """The most common word of each key, per column."""
         columns, words = self.pool.columns, self.pool.words
         return {
-            name: most_common(columns[name], self.keys, self.first.size, words[name])
-            for name in ("dtype", "timing")
+            name: most_common(columns[name], self.keys, self.first.size, words[name]) for name in ("dtype", "timing")
         }
 
     @cached_property
@@ -179,9 +140,7 @@ def _line(table: _Table, key: int) -> CollectiveLine:
     )
 
 
-def _bandwidth(
-    op: str, size: int | None, members: int | None, ns: float
-) -> tuple[float | None, float | None]:
+def _bandwidth(op: str, size: int | None, members: int | None, ns: float) -> tuple[float | None, float | None]:
     """algbw and busbw in GB/s (bytes per ns), None where the size, end or factor is not known."""
     if not size or not members or not ns > 0:
         return None, None

@@ -56,6 +56,4 @@ def most_common(codes: Ints, keys: Ints, count: int, words: list[str]) -> list[s
     """The word of each key, "mixed" where it has several."""
     table = np.bincount(keys * len(words) + codes, minlength=count * len(words)).reshape(count, len(words))
     several = (table > 0).sum(axis=1) > 1
-    return [
-        "mixed" if mixed else words[best] for mixed, best in zip(several, table.argmax(axis=1), strict=True)
-    ]
+    return ["mixed" if mixed else words[best] for mixed, best in zip(several, table.argmax(axis=1), strict=True)]

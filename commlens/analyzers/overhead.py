@@ -16,12 +16,12 @@ class Overhead:
     """The recorder's own cost.
 
     Attributes:
-        us_per_collective: time in the recorder's hooks, phases included, over the collectives seen.
+        us_per_collective: CPU time in the recorder's hooks over the collectives seen.
         trampoline_known: whether it includes the call into Python and back, which the recorder
             measures at its start with the same hook on an operator that communicates with nobody.
         percent_of_step: hooks and CPU time of the flush thread over analysed time, mean over ranks.
             An upper bound: what overlapped a wait, or ran on another core, cost the job nothing.
-        trace_bytes: written by all ranks.
+        trace_bytes: size on disk of all ranks' tables.
         bytes_per_collective: trace_bytes over the collectives seen.
     """
 
@@ -42,7 +42,7 @@ def find_overhead(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, A
     trampolines = [_trampoline(infos.get(r.rank, {})) for r in ranks]
     events = [_total(r, "events") for r in ranks]
     hooks = [_total(r, "hook_ns") + (t or 0) * e for r, t, e in zip(ranks, trampolines, events, strict=True)]
-    written = sum(_total(r, "written_bytes") for r in ranks)
+    written = sum(r.trace_bytes for r in ranks)
     shares = [_share(*each) for each in zip(ranks, hooks, events, strict=True) if each[2]]
     known = [share for share in shares if share is not None]
     return Overhead(

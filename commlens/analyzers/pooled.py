@@ -21,7 +21,8 @@ class Pool:
     """Rows of all ranks, int64 columns of shape (rows,).
 
     Attributes:
-        columns: the numbers, the codes of the words, "rank" (position), "exposed_ns", "analysed".
+        columns: the numbers, the codes of the words, "rank" (position), "step" (position among the rank's
+            analysed steps), "exposed_ns", "analysed".
         words: what the codes of a column stand for; the last code stands for "not known".
     """
 
@@ -46,6 +47,7 @@ def pool_rows(ranks: Sequence[RankFacts]) -> Pool:
     columns = {name: _joined([r.columns.collectives[name] for r in ranks]) for name in _NUMBERS}
     columns |= {name: _joined([_codes(r, name, words[name]) for r in ranks]) for name in _WORDS}
     columns["rank"] = np.repeat(np.arange(len(ranks)), [r.analysed.size for r in ranks])
+    columns["step"] = _joined([_steps(r) for r in ranks])
     columns["exposed_ns"] = _joined([r.exposed_ns for r in ranks])
     columns["analysed"] = _joined([r.analysed for r in ranks])
     pool = Pool(columns, words)
@@ -75,6 +77,11 @@ def _differ(seq: Ints, in_bytes: Ints, out_bytes: Ints) -> bool:
     order = np.argsort(seq, kind="stable")
     same = np.diff(seq[order]) == 0
     return bool(np.any(in_bytes != out_bytes) or np.any(np.diff(in_bytes[order])[same]))
+
+
+def _steps(rank: RankFacts) -> Ints:
+    issued = rank.columns.collectives["issued_ns"]
+    return np.maximum(np.searchsorted(rank.steps.start_ns, issued, side="right") - 1, 0).astype(np.int64)
 
 
 def _vocabulary(ranks: Sequence[RankFacts], column: str) -> list[str]:

@@ -32,6 +32,7 @@ class RankFacts:
         blocked: its standstill.
         budget: its steps split into parts; None with `refusal` set.
         refusal: why there is no budget.
+        trace_bytes: size of its tables on disk.
         exposed_ns: standstill in analysed steps of each collective row, shape (rows,).
         analysed: which collective rows were issued in analysed steps, shape (rows,).
     """
@@ -43,6 +44,7 @@ class RankFacts:
     blocked: Blocked
     budget: Budget | None
     refusal: str | None
+    trace_bytes: int
     exposed_ns: Ints
     analysed: Ints
 
@@ -67,6 +69,7 @@ def rank_facts(rank: Rank) -> RankFacts:
         blocked=blocked,
         budget=None if refusal else split_steps(columns, steps, blocked),
         refusal=refusal,
+        trace_bytes=rank.trace_bytes,
         exposed_ns=length_within(steps.window, blocked.starts, blocked.ends),
         analysed=length_within(steps.window, issued, issued + 1),  # 1 ns of each: 0 or 1
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from commlens.analyzers.collectives import CollectiveLine
+from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.coverage import Coverage
 from commlens.analyzers.overhead import Overhead
 from commlens.analyzers.summary import TimeBudget

@@ -15,11 +15,9 @@ import typer
 
 from commlens._version import __version__
 from commlens.cli.demo import demo
-from commlens.cli.demo import demo
 from commlens.cli.doctor import doctor
 from commlens.cli.export import export
 from commlens.cli.report import report
-from commlens.cli.run import run
 from commlens.cli.run import run
 from commlens.errors import CommlensError
 
@@ -31,11 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(context_settings={"allow_interspersed_args": False})(run)
-app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(report)
 app.command()(export)
 app.command()(doctor)
-app.command()(demo)
 app.command()(demo)
 
 

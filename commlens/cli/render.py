@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import IO
 
 from rich import box
@@ -75,4 +75,14 @@ def plain_table(left: Sequence[str], right: Sequence[str]) -> Table:
         table.add_column(header, no_wrap=True, overflow="ellipsis", max_width=14)
     for header in right:
         table.add_column(header, justify="right", no_wrap=True)
+    return table
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and what they stand for, in two columns without a head."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
     return table

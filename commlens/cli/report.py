@@ -30,9 +30,7 @@ def report(
             show_default=False,
         ),
     ] = None,
-    format: Annotated[
-        Format, typer.Option("--format", help="Text to read, or JSON (schema 1).")
-    ] = Format.text,
+    format: Annotated[Format, typer.Option("--format", help="Text to read, or JSON (schema 1).")] = Format.text,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not stdout.")
     ] = None,

@@ -28,7 +28,5 @@ def open_chosen(paths: Sequence[Path] | None) -> Run:
     if paths:
         return open_run(list(paths))
     if not RUNS.is_dir():
-        raise RunNotFoundError(
-            f"no run given, and there is no ./{RUNS}; record one with: commlens run -- torchrun ..."
-        )
+        raise RunNotFoundError(f"no run given, and there is no ./{RUNS}; record one with: commlens run -- torchrun ...")
     return open_run(RUNS)

@@ -17,7 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from commlens.profiler import live
-from commlens.profiler.clock import now
+from commlens.profiler.clock import cpu_now, now
 from commlens.profiler.groups import Group, Groups
 from commlens.profiler.operators import OPERATORS, Operator, first_tensor, num_bytes
 from commlens.profiler.slots import Slots
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 _HOST, _WAIT, _ENQUEUE_ONLY = (TIMINGS.index(name) for name in ("host", "wait", "enqueue_only"))
 _OTHER_DTYPE = DTYPES.index("other")
-_MAX_POINTERS = 4096
+_MAX_REMEMBERED = 4096
+HOOK_SAMPLE = 7  # prime, so that calls which take turns are sampled evenly
 _libraries: list[Any] = []  # a torch Library takes its kernels out when it is collected
 
 
@@ -57,13 +58,18 @@ class CollectiveLog:
         self._unbox_group = ProcessGroup.unbox
         self._unbox_work = Work.unbox
         self._events = count()
+        self._calls = count()
         self._threads: dict[int, int] = {threading.get_ident(): 0}
         self._local = threading.local()
-        self._tickets: weakref.WeakKeyDictionary[Any, Ticket] = weakref.WeakKeyDictionary()
+        self._tickets: dict[int, tuple[weakref.ref[Any], Ticket]] = {}
         self._by_pointer: dict[int, Ticket] = {}
         self._dtypes = {
             getattr(torch, name): code for code, name in enumerate(DTYPES) if hasattr(torch, name)
         }
+
+    def hook_clock(self) -> Callable[[], int]:
+        """The CPU clock for one call in `HOOK_SAMPLE`, for the others one that stands at 0: reading it costs."""
+        return int if next(self._calls) % HOOK_SAMPLE else cpu_now
 
     def thread(self) -> int:
         """Small number of the calling thread; 0 is the one that started recording."""
@@ -77,7 +83,9 @@ class CollectiveLog:
         """Notes a call that is about to enter the backend."""
         group = self.groups.of(self._unbox_group(args[operator.group]))
         in_bytes = num_bytes(args[operator.inputs]) if operator.inputs is not None else 0
-        out_bytes = num_bytes(args[operator.outputs]) if operator.outputs is not None else 0
+        out_bytes = in_bytes
+        if operator.outputs != operator.inputs:
+            out_bytes = num_bytes(args[operator.outputs]) if operator.outputs is not None else 0
         tensor = first_tensor(args[0])
         if tensor is None and operator.inputs is not None:
             tensor = first_tensor(args[operator.inputs])
@@ -123,14 +131,23 @@ class CollectiveLog:
             self._note_wait(ticket._replace(ends_at_wait=host), issued_ns, returned_ns)
             return
         work = self._unbox_work(boxed)
+        if operator.op == "reduce_scatter" and group.workers is not None:
+            # Gloo first copies the input, on this thread, and only then queues it as an all-reduce.
+            issued_ns = returned_ns
+            self.slots.queued(ticket.slot, ticket.event, returned_ns)
         if not is_sync:
             if host:
                 ticket = self._watch(ticket, operator.code, group, work)
-            self._tickets[work] = ticket
+            self._remember(work, ticket)
             self._remember_output(operator, args, ticket)
         # Held until the caller has it: a Work that nobody holds is wrapped anew and would not be recognised.
         # A synchronous call does nothing between issue and wait: its thread stands still from the issue on.
         self._local.last = (work, ticket, issued_ns if is_sync else None)
+
+    def refused(self, operator: Operator, ticket: Ticket) -> None:
+        """Forgets a call whose arguments the backend did not take; a barrier that raised may have stood still."""
+        if operator.op != "barrier":
+            self.slots.cancel(ticket.slot, ticket.event)
 
     def _watch(self, ticket: Ticket, code: int, group: Group, work: Any) -> Ticket:
         if code not in group.without_future:
@@ -147,13 +164,20 @@ class CollectiveLog:
 
     def _done(self, ticket: Ticket, future: Any) -> None:
         at_ns = now()
+        clock = self.hook_clock()
+        entered = clock()
         self.in_flight.discard(ticket.event)
         try:
             future.value()
         except Exception:  # noqa: BLE001 - a failed collective has no end; its error is the job's to handle
             return
-        self.slots.completed(ticket.slot, ticket.event, at_ns)
-        self.hook_ns += now() - at_ns
+        live.guarded(self.slots.completed, ticket.slot, ticket.event, at_ns)
+        self.hook_ns += HOOK_SAMPLE * (clock() - entered)
+
+    def _remember(self, work: Any, ticket: Ticket) -> None:
+        if len(self._tickets) >= _MAX_REMEMBERED:  # works that nobody waited for, like those of DDP's reducer
+            self._tickets = {key: entry for key, entry in self._tickets.items() if entry[0]() is not None}
+        self._tickets[id(work)] = (weakref.ref(work), ticket)
 
     def _remember_output(self, operator: Operator, args: tuple[Any, ...], ticket: Ticket) -> None:
         if operator.outputs is None:
@@ -161,7 +185,7 @@ class CollectiveLog:
         output = first_tensor(args[operator.outputs])
         if output is None:
             return
-        if len(self._by_pointer) >= _MAX_POINTERS:
+        if len(self._by_pointer) >= _MAX_REMEMBERED:
             self._by_pointer.clear()
         self._by_pointer[output.data_ptr()] = ticket
 
@@ -170,10 +194,11 @@ class CollectiveLog:
         last = getattr(self._local, "last", None)
         if last is not None and last[0] is work:
             self._local.last = None
-            self._tickets.pop(work, None)
+            self._tickets.pop(id(work), None)
             self._note_wait(last[1], from_ns if last[2] is None else last[2], to_ns)
         else:
-            self._note_wait(self._tickets.pop(work, None), from_ns, to_ns)
+            found = self._tickets.pop(id(work), None)
+            self._note_wait(found[1] if found is not None and found[0]() is work else None, from_ns, to_ns)
 
     def waited_for_tensor(self, pointer: int, from_ns: int, to_ns: int) -> None:
         """Notes that a functional collective's `wait_tensor` held the calling thread."""
@@ -226,20 +251,27 @@ def _collective_hook(operator: Operator, redispatch: Callable[..., Any], after: 
         if recorder is None:
             return redispatch(keyset & after, *args)
         log = recorder.collectives
-        entered = now()
+        clock = log.hook_clock()
+        entered = clock()
         try:
             begun = log.begin(operator, code, args)
         except Exception as error:  # noqa: BLE001 - the boundary inside the job
             live.give_up(error)
             return redispatch(keyset & after, *args)
+        spent = clock() - entered
         issued = now()
-        result = redispatch(keyset & after, *args)
+        try:
+            result = redispatch(keyset & after, *args)
+        except BaseException:
+            live.guarded(log.refused, operator, begun[0])
+            raise
         returned = now()
+        entered = clock()
         try:
             log.finish(operator, begun, args, result, issued, returned)
         except Exception as error:  # noqa: BLE001 - the boundary inside the job
             live.give_up(error)
-        log.hook_ns += issued - entered + now() - returned
+        log.hook_ns += HOOK_SAMPLE * (spent + clock() - entered)
         return result
 
     return hook
@@ -264,11 +296,13 @@ def _work_wait(original: Callable[..., Any]) -> Callable[..., Any]:
         from_ns = now()
         result = original(self, *args, **kwargs)
         to_ns = now()
+        clock = recorder.collectives.hook_clock()
+        entered = clock()
         try:
             recorder.collectives.waited(self, from_ns, to_ns)
         except Exception as error:  # noqa: BLE001 - the boundary inside the job
             live.give_up(error)
-        recorder.collectives.hook_ns += now() - to_ns
+        recorder.collectives.hook_ns += HOOK_SAMPLE * (clock() - entered)
         return result
 
     wait.__doc__ = original.__doc__

@@ -45,14 +45,20 @@ def host() -> dict[str, Any]:
         "boot_id": _read(Path("/proc/sys/kernel/random/boot_id")),
         "pid": os.getpid(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "platform": platform.platform(),
+        "platform": _platform(),
         "python": platform.python_version(),
     }
 
 
+def _platform() -> str:
+    # platform.platform() may run `uname -p`: a child of the job's own, seen by its SIGCHLD handler and wait().
+    names = os.uname()
+    return f"{names.sysname}-{names.release}-{names.machine}"
+
+
 def job_command() -> list[str]:
-    """The command as the user knows it: the script and its arguments."""
-    return list(sys.orig_argv[1:]) if sys.orig_argv else list(sys.argv)
+    """The job's script and its arguments."""
+    return list(sys.argv)
 
 
 def interfaces(root: Path = Path("/sys/class/net")) -> list[dict[str, Any]]:

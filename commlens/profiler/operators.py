@@ -58,9 +58,11 @@ OPERATORS: dict[str, Operator] = {
 
 def num_bytes(tensors: Any) -> int:
     """Bytes of a tensor, or of all tensors of a (nested) list."""
-    if isinstance(tensors, (list, tuple)):
-        return sum(num_bytes(tensor) for tensor in tensors)
-    return int(tensors.nbytes)
+    if not isinstance(tensors, (list, tuple)):
+        return int(tensors.nbytes)
+    if len(tensors) == 1:  # most calls, on the hot path
+        return num_bytes(tensors[0])
+    return sum(map(num_bytes, tensors))
 
 
 def first_tensor(tensors: Any) -> Any:

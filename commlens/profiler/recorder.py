@@ -29,6 +29,7 @@ EXIT_PATIENCE_S = 60.0
 SETTLE_S = 0.05
 DESCRIBE_UNTIL_BACKWARD = 4  # DDP rebuilds its buckets after the first backward
 _generation = 0
+_begun: Recorder | None = None  # the newest, also after it gave up
 
 
 class Recorder:
@@ -61,7 +62,9 @@ class Recorder:
 
     def begin(self) -> None:
         """Installs the hooks and starts the flush thread."""
-        import pyarrow  # noqa: F401 - on this thread: a fork during an import elsewhere could not import it
+        # On this thread: a fork during an import elsewhere could not import it. Compaction needs `compute`,
+        # which evaluates code; at exit that would make CPython forget that Ctrl-C is the exit code.
+        import pyarrow.compute  # noqa: F401
         import torch.distributed as dist
 
         trampoline = Trampoline()
@@ -182,28 +185,30 @@ class Recorder:
 
 def start(folder: str) -> None:
     """Begins recording this rank; called when `init_process_group` has returned."""
-    global _generation
+    global _generation, _begun
     import torch.distributed as dist
 
     rank, world_size = dist.get_rank(), dist.get_world_size()
     running = live.recorder
     if running is not None and (running.rank, running.world_size) == (rank, world_size):
         return  # the group was made anew; its recording goes on
+    if running is None and _begun is not None:
+        return  # it gave up and said so; one rank alone in a second run would hide the first
     if running is not None:
         finish()
     _generation += 1
     recorder = Recorder(folder, rank, world_size, dist.distributed_c10d._get_default_store(), _generation)
     recorder.begin()
-    live.recorder = recorder
+    live.recorder = _begun = recorder
     if _generation == 1:
         _register_endings()
 
 
 def finish() -> None:
     """Stops recording, at the end of the process."""
-    running, live.recorder = live.recorder, None
-    if running is not None:
-        live.guarded(running.stop)
+    live.recorder = None
+    if _begun is not None:  # one that gave up has callbacks on their way too
+        live.guarded(_begun.stop)
 
 
 def _register_endings() -> None:
@@ -215,6 +220,7 @@ def _register_endings() -> None:
 
 
 def _after_fork() -> None:
-    parents, live.recorder = live.recorder, None
+    global _generation, _begun
+    live.recorder, parents, _begun, _generation = None, _begun, None, 0
     if parents is not None:
         live.guarded(parents.abandon)

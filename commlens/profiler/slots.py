@@ -43,6 +43,7 @@ ROW = np.dtype(
     ]
 )
 assert ROW.itemsize == _ISSUE.size
+_ISSUED = ROW.fields["issued_ns"][1]  # type: ignore[index]
 _COMPLETED = ROW.fields["completed_ns"][1]  # type: ignore[index]
 _WAITED = ROW.fields["waited_ns"][1]  # type: ignore[index]
 _TIMING = ROW.fields["timing"][1]  # type: ignore[index]
@@ -108,6 +109,11 @@ class Slots:
             group_size, peer, step, bucket, group, op, dtype, timing, thread,
         )  # fmt: skip
         return slot
+
+    def queued(self, slot: int, event: int, at_ns: int) -> None:
+        """Moves the issue to when the backend had it in its queue."""
+        if self._events[slot] == event:
+            _TIME.pack_into(self._buffer, slot * ROW.itemsize + _ISSUED, at_ns)
 
     def completed(self, slot: int, event: int, at_ns: int) -> None:
         """Notes the end; a slot that has moved on to another event is left alone."""

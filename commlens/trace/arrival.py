@@ -62,8 +62,21 @@ def _worker_free(ends: NDArray[np.int64], workers: int) -> NDArray[np.int64]:
     return free
 
 
+def _hangs_on(
+    late: NDArray[np.bool_], issued_ns: Integers, completed_ns: Integers, workers: int
+) -> NDArray[np.bool_]:
+    """Items whose start would be another if the `late` ends, which are upper bounds, were as early as can be."""
+    ends = np.where(completed_ns == MISSING, _NEVER, completed_ns).astype(np.int64)
+    earliest = np.where(late, np.minimum(issued_ns, ends), ends)
+    free, free_earliest = (_worker_free(each, workers) for each in (ends, earliest))
+    differ: NDArray[np.bool_] = np.maximum(issued_ns, free) != np.maximum(issued_ns, free_earliest)
+    return differ
+
+
 def fill_started(rows: pa.Table, groups: object) -> pa.Table:
     """Collectives with null `started_ns` estimated where the timing is host or wait.
+
+    The end of a "wait" is when the caller came to wait, or earlier: a start that hangs on it stays null.
 
     Args:
         rows: Collectives in the order of issue.
@@ -75,10 +88,13 @@ def fill_started(rows: pa.Table, groups: object) -> pa.Table:
     if not wanted.any():
         return rows
     estimate = np.where(ends == MISSING, issued, np.minimum(issued, ends))
+    late = _is_one_of(rows, "timing", ("wait",))
     queued = (issued != MISSING) & ~_is_one_of(rows, "op", POINT_TO_POINT)
     for name, workers in _queues(groups).items():
         queue = np.flatnonzero(queued & _is_one_of(rows, "group", (name,)))
         estimate[queue] = started_ns(issued[queue], ends[queue], workers)
+        unsure = queue[_hangs_on(late[queue], issued[queue], ends[queue], workers)]
+        estimate[unsure] = MISSING
     filled = to_arrow(np.where(wanted, estimate, known), pa.int64())
     return rows.set_column(rows.column_names.index("started_ns"), "started_ns", filled)
 

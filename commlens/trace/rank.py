@@ -35,6 +35,12 @@ class Rank:
     def __repr__(self) -> str:
         return f"Rank({self.rank}, {str(self.path)!r})"
 
+    @property
+    def trace_bytes(self) -> int:
+        """Size on disk of the rank's tables, bytes."""
+        paths = (self.path / TABLE_FILE.format(table=name) for name in TABLES)
+        return sum(path.stat().st_size for path in paths if path.is_file())
+
     def table(self, name: str) -> pa.Table:
         """Every column of a table, latest row per event, collectives in the order of issue.
 

@@ -109,7 +109,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     "overhead": {
         "time_ns": "int64",
         "events": "int64",  # collectives seen
-        "hook_ns": "int64",  # spent in our hooks on the job's threads
+        "hook_ns": "int64",  # CPU time of our hooks on the job's threads
         "flush_ns": "int64",  # CPU time of the flush thread
         "dropped": "int64",  # collectives not recorded for want of room
         "written_bytes": "int64",

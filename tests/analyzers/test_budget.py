@@ -46,9 +46,7 @@ def anything(draw: st.DrawFn) -> RankTruth:
         issued = draw(TIMES)
         wait = draw(st.booleans())
         done = draw(st.one_of(st.just(-1), st.integers(issued, 500)))
-        row = Collective(
-            issued, done, issued, issued + draw(TIMES) if wait else -1, draw(TIMES) if wait else -1
-        )
+        row = Collective(issued, done, issued, issued + draw(TIMES) if wait else -1, draw(TIMES) if wait else -1)
         rows.append(row)
     phases = [Phase("optimizer", end - 3, end) for end in (20, 60, 150, 280, 400)]
     for _ in range(draw(st.integers(0, 6))):

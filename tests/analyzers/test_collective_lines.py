@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from synthetic import MS, START, Collective, RankTruth, training_rank, without_phases, write_run
 
 from commlens import analyze, open_run
-from commlens.analyzers.collectives import BASIS, CollectiveLine
+from commlens.analyzers.collective_line import CollectiveLine
+from commlens.analyzers.collectives import BASIS
 from commlens.analyzers.grouped import percentiles
 
 
@@ -32,9 +33,7 @@ def test_one_line_per_size_with_its_share_of_the_standstill(tmp_path: Path) -> N
 
 
 def test_standstill_of_the_lines_adds_up_to_the_budgets(tmp_path: Path) -> None:
-    report = analyze(
-        open_run(write_run(tmp_path, {r: training_rank(6, collectives=r + 1) for r in range(3)}))
-    )
+    report = analyze(open_run(write_run(tmp_path, {r: training_rank(6, collectives=r + 1) for r in range(3)})))
     total = sum(line.exposed_ms_per_step or 0 for line in report.collectives)
     assert report.time_budget.exposed_ms == pytest.approx(total, abs=1e-4)
 
@@ -64,9 +63,7 @@ def test_unknown_ends_give_no_duration_and_no_bandwidth(tmp_path: Path) -> None:
 
 def exchange(sent: int) -> RankTruth:
     times = [(k, START + k) for k in range(3)]
-    return RankTruth(
-        [Collective(t, t + 5, op="all_to_all", in_bytes=sent, out_bytes=sent, seq=k) for k, t in times]
-    )
+    return RankTruth([Collective(t, t + 5, op="all_to_all", in_bytes=sent, out_bytes=sent, seq=k) for k, t in times])
 
 
 def test_uneven_all_to_all_is_one_line_without_bus_bandwidth(tmp_path: Path) -> None:

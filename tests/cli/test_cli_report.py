@@ -64,9 +64,7 @@ def test_a_file_is_not_overwritten(
     assert "--force" in err
 
 
-def test_parts_of_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_parts_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     parts = [write_run(tmp_path / str(rank), {rank: training_rank(6)}, world_size=2) for rank in range(2)]
     assert commlens(monkeypatch, "report", *parts, "--format", "json") == 0
     assert json.loads(capsys.readouterr().out)["run"]["ranks_present"] == [0, 1]
@@ -197,9 +195,7 @@ def test_the_report_loads_no_heavy_module(run_path: Path) -> None:
         "    heavy = {'torch', 'pandas', 'dash', 'plotly', 'pyarrow.parquet'} & set(sys.modules)\n"
         "    sys.stderr.write(','.join(sorted(heavy)))"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", script, str(run_path)], capture_output=True, timeout=60, check=False
-    )
+    ended = subprocess.run([sys.executable, "-c", script, str(run_path)], capture_output=True, timeout=60, check=False)
     assert ended.stderr == b""
 
 

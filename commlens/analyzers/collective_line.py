@@ -1,0 +1,54 @@
+"""One line of the collectives table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CollectiveLine:
+    """All collectives of one group, operation and message size, over all ranks.
+
+    Without steps the durations are over the whole trace and the fields per step are None.
+
+    Attributes:
+        group: torch's name of the process group.
+        group_desc: its description.
+        op: torch's spelling.
+        bytes: nccl-tests' message size; the median where `bytes_vary`.
+        bytes_vary: an all_to_all whose ranks send different sizes: no bus bandwidth.
+        dtype: the most common one, "mixed" where there are several.
+        group_size: ranks in the group.
+        count: collectives (of one rank each) the line rests on.
+        count_per_step: mean over the ranks that take part.
+        duration_ms_p50: started to completed, which includes waiting for late ranks.
+        duration_ms_p95: as above.
+        transfer_ms_p50: needs ranks joined; None for now, like the next three.
+        algbw_gb_s: bytes / p50 duration, 1 GB = 1e9 bytes; a lower bound.
+        busbw_gb_s: algbw times nccl-tests' factor; a lower bound.
+        bandwidth_basis: what the bandwidths were computed on.
+        exposed_ms_per_step: median over steps, mean over all ranks with a time budget.
+        timing: what the ends mean (`trace.schema.TIMINGS`), the most common one or "mixed".
+    """
+
+    group: str
+    group_desc: str
+    op: str
+    bytes: int | None
+    bytes_vary: bool
+    dtype: str
+    group_size: int | None
+    count: int
+    count_per_step: float | None
+    duration_ms_p50: float | None
+    duration_ms_p95: float | None
+    transfer_ms_p50: float | None
+    transfer_ms_p95: float | None
+    wait_ms_p50: float | None
+    wait_ms_p95: float | None
+    algbw_gb_s: float | None
+    busbw_gb_s: float | None
+    bandwidth_basis: str | None
+    regime: str | None
+    exposed_ms_per_step: float | None
+    timing: str
