@@ -213,9 +213,7 @@ def report_seconds(folder: str, runs: int = 5) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the measurements")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
@@ -243,9 +241,7 @@ def everything(divisor: int) -> None:
             "--master-port",
             "29577",
         )
-        step = child(
-            "--part", "step", "--count", str(30 // divisor), "--folder", f"{folder}/b", launcher=launcher
-        )
+        step = child("--part", "step", "--count", str(30 // divisor), "--folder", f"{folder}/b", launcher=launcher)
         calls = 400_000 // divisor
         plain = child("--part", "plain", "--count", str(calls), "--folder", f"{folder}/c")
         recorded = child("--part", "recorded", "--count", str(calls), "--folder", f"{folder}/d")
@@ -253,8 +249,7 @@ def everything(divisor: int) -> None:
     off, on, profiled = (statistics.median(step["medians"][mode]) for mode in ("off", "on", "profiler"))
     gains = {mode: paired_percent(step["medians"], mode) for mode in ("on", "profiler")}
     cpu = {
-        mode: 100 * (statistics.median(step["cpu"][mode]) / statistics.median(step["cpu"]["off"]) - 1)
-        for mode in gains
+        mode: 100 * (statistics.median(step["cpu"][mode]) / statistics.median(step["cpu"]["off"]) - 1) for mode in gains
     }
     print(f"DDP step: {off * 1e3:.1f} ms off, {on * 1e3:.1f} ms recorded ({gains['on']:+.2f} % paired), "
           f"{profiled * 1e3:.1f} ms under torch.profiler ({gains['profiler']:+.2f} %), "

@@ -18,14 +18,14 @@ class Setting(NamedTuple):
 
 
 _NOTES: dict[tuple[str, str], str] = {
-    ("CUDA_DEVICE_MAX_CONNECTIONS", "1"): "kernels queue in one line: tensor parallelism wants it, data-parallel overlap is lost to it",
+    ("CUDA_DEVICE_MAX_CONNECTIONS", "1"): "one queue for all kernels: tensor parallelism wants it, overlap suffers",
     ("CUDA_LAUNCH_BLOCKING", "1"): "every kernel is waited for: nothing overlaps",
     ("NCCL_IB_DISABLE", "1"): "InfiniBand and RoCE are off: traffic between hosts goes over TCP",
     ("NCCL_P2P_DISABLE", "1"): "GPUs of one host cannot reach each other directly (NVLink, PCIe)",
     ("NCCL_SHM_DISABLE", "1"): "GPUs of one host that have no direct path use the network",
     ("NCCL_NET", "Socket"): "traffic between hosts goes over TCP",
     ("TORCH_NCCL_BLOCKING_WAIT", "1"): "wait() holds the host thread until the collective is done",
-    ("TORCH_DISTRIBUTED_DEBUG", "DETAIL"): "every collective is preceded by a consistency check of its own: much slower",
+    ("TORCH_DISTRIBUTED_DEBUG", "DETAIL"): "every collective is preceded by a consistency check: much slower",
     ("NCCL_DEBUG", "TRACE"): "NCCL logs every call: slow, for debugging only",
 }  # fmt: skip
 _INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")

@@ -37,8 +37,6 @@ def demo(
     code = record_command(command, output)
     new = sorted(run_folders(output) - before)
     if code != 0 or not new:
-        raise CommlensError(
-            f"the demo's job ended with code {code} and left no run in {output}; next: commlens doctor"
-        )
+        raise CommlensError(f"the demo's job ended with code {code} and left no run in {output}; next: commlens doctor")
     print(f"commlens: commlens report {new[-1]}", file=sys.stderr)  # noqa: T201
     report([new[-1]])

@@ -65,8 +65,10 @@ def sections() -> Iterator[tuple[str, list[Check]]]:
     yield "Versions", versions()
     yield "Attaching by COMMLENS", [pth_line()]
     if importlib.util.find_spec("torch") is not None:
-        yield "torch.distributed", backends()
-        yield "Recording, tried on a one-rank job", try_recording()
+        found = backends()
+        yield "torch.distributed", found
+        if not any(check.ok is False for check in found):
+            yield "Recording, tried on a one-rank job", try_recording()
     from commlens.profiler.environment import interfaces, settings
 
     links = interfaces()
@@ -90,17 +92,17 @@ def pth_line() -> Check:
     folders = [*site.getsitepackages(), site.getusersitepackages()]
     where = next((folder for folder in folders if (Path(folder) / "commlens.pth").is_file()), None)
     if where is None:
-        return Check(
-            False, "commlens.pth", "not in site-packages; next: pip install commlens, or commlens.record()"
-        )
+        return Check(False, "commlens.pth", "not in site-packages; next: pip install commlens, or commlens.record()")
     return Check(True, "commlens.pth", where)
 
 
 def backends() -> list[Check]:
     """Backends of this torch and the devices it sees."""
-    import torch
-    import torch.distributed as dist
-
+    try:
+        import torch
+        import torch.distributed as dist
+    except (ImportError, OSError) as error:  # OSError: a shared library that torch needs is not there
+        return [Check(False, "import torch", " ".join(str(error).split()))]
     if not dist.is_available():
         return [Check(False, "torch.distributed", "not in this build of torch")]
     named = {
@@ -118,9 +120,7 @@ def try_recording() -> list[Check]:
     """Records a one-rank job in a process of its own and looks at what arrived."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "COMMLENS": folder}
-        job = subprocess.run(
-            [sys.executable, str(JOB)], env=environment, capture_output=True, text=True, timeout=120
-        )
+        job = subprocess.run([sys.executable, str(JOB)], env=environment, capture_output=True, text=True, timeout=120)
         if job.returncode != 0:
             last = (job.stderr.strip().splitlines() or ["no message"])[-1]
             return [Check(False, "job", f"ended with code {job.returncode}: {last}")]
@@ -134,9 +134,7 @@ def _judge(folder: Path, stderr: str) -> Iterator[Check]:
     try:
         rank = open_run(folder).ranks[0]
     except (TraceError, KeyError):
-        warning = next(
-            (line for line in stderr.splitlines() if line.startswith("commlens")), "no run was written"
-        )
+        warning = next((line for line in stderr.splitlines() if line.startswith("commlens")), "no run was written")
         yield Check(False, "attach", warning)
         return
     yield Check(True, "attach", "the job was recorded with no change to it")
@@ -146,9 +144,7 @@ def _judge(folder: Path, stderr: str) -> Iterator[Check]:
         yield Check(seen, phase, "seen" if seen else str(rank.info["hooks"].get(phase)))
     cost = (rank.info.get("overhead") or {}).get("trampoline_ns")
     if cost is not None:
-        yield Check(
-            None, "way into a hook", f"{cost / 1000:.1f} us a collective, plus what each report prints"
-        )
+        yield Check(None, "way into a hook", f"{cost / 1000:.1f} us a collective, plus what each report prints")
 
 
 def _collectives(rank: Rank) -> Iterator[Check]:
@@ -160,17 +156,11 @@ def _collectives(rank: Rank) -> Iterator[Check]:
         f"not seen: {', '.join(missed)}" if missed else f"all {len(_SHOULD_SEE)} kinds seen",
     )
     endless = sorted({row["op"] for row in rows if row["completed_ns"] is None})
-    yield Check(
-        not endless, "their ends", f"unknown for {', '.join(endless)}" if endless else "known for all"
-    )
+    yield Check(not endless, "their ends", f"unknown for {', '.join(endless)}" if endless else "known for all")
 
 
 def _interface(entry: dict[str, Any]) -> Check:
-    speed = (
-        f"{entry['speed_mbit_s'] / 1000:g} Gbit/s"
-        if entry["speed_mbit_s"]
-        else "speed not told by the driver"
-    )
+    speed = f"{entry['speed_mbit_s'] / 1000:g} Gbit/s" if entry["speed_mbit_s"] else "speed not told by the driver"
     return Check(None, entry["name"], f"{entry['state']}, {entry['address'] or 'no IPv4 address'}, {speed}")
 
 
@@ -179,7 +169,5 @@ def _settings(values: dict[str, str], links: list[dict[str, Any]]) -> list[Check
 
     known = settings_to_know(values, links)
     noted = [Check(None, f"{found.name}={found.value}", found.note) for found in known]
-    plain = [
-        Check(None, name, value) for name, value in values.items() if name not in {n.name for n in known}
-    ]
+    plain = [Check(None, name, value) for name, value in values.items() if name not in {n.name for n in known}]
     return noted + plain or [Check(None, "none set", "")]

@@ -63,9 +63,7 @@ class CollectiveLog:
         self._local = threading.local()
         self._tickets: dict[int, tuple[weakref.ref[Any], Ticket]] = {}
         self._by_pointer: dict[int, Ticket] = {}
-        self._dtypes = {
-            getattr(torch, name): code for code, name in enumerate(DTYPES) if hasattr(torch, name)
-        }
+        self._dtypes = {getattr(torch, name): code for code, name in enumerate(DTYPES) if hasattr(torch, name)}
 
     def hook_clock(self) -> Callable[[], int]:
         """The CPU clock for one call in `HOOK_SAMPLE`, for the others one that stands at 0: reading it costs."""
@@ -90,9 +88,7 @@ class CollectiveLog:
         if tensor is None and operator.inputs is not None:
             tensor = first_tensor(args[operator.inputs])
         host = group.host_cpu if tensor is None or tensor.is_cpu else group.host_device
-        is_sync = (
-            operator.is_async is not None and len(args) > operator.is_async and not args[operator.is_async]
-        )
+        is_sync = operator.is_async is not None and len(args) > operator.is_async and not args[operator.is_async]
         peer = group.global_rank(args[operator.peer]) if operator.peer is not None else MISSING
         event = next(self._events)
         slot = self.slots.issue(
@@ -107,9 +103,7 @@ class CollectiveLog:
             self._phases.bucket(group.name, operator.op, in_bytes),
             group.code,
             code,
-            MISSING
-            if operator.op == "barrier" or tensor is None
-            else self._dtypes.get(tensor.dtype, _OTHER_DTYPE),
+            MISSING if operator.op == "barrier" or tensor is None else self._dtypes.get(tensor.dtype, _OTHER_DTYPE),
             _HOST if host else _ENQUEUE_ONLY,
             self.thread(),
         )
@@ -187,7 +181,9 @@ class CollectiveLog:
             return
         if len(self._by_pointer) >= _MAX_REMEMBERED:
             self._by_pointer.clear()
-        self._by_pointer[output.data_ptr()] = ticket
+        address = _address(output)
+        if address is not None:
+            self._by_pointer[address] = ticket
 
     def waited(self, work: Any, from_ns: int, to_ns: int) -> None:
         """Notes that `work.wait()` held the calling thread."""
@@ -200,9 +196,11 @@ class CollectiveLog:
             found = self._tickets.pop(id(work), None)
             self._note_wait(found[1] if found is not None and found[0]() is work else None, from_ns, to_ns)
 
-    def waited_for_tensor(self, pointer: int, from_ns: int, to_ns: int) -> None:
+    def waited_for_tensor(self, tensor: Any, from_ns: int, to_ns: int) -> None:
         """Notes that a functional collective's `wait_tensor` held the calling thread."""
-        self._note_wait(self._by_pointer.pop(pointer, None), from_ns, to_ns)
+        address = _address(tensor)
+        if address is not None:
+            self._note_wait(self._by_pointer.pop(address, None), from_ns, to_ns)
 
     def _note_wait(self, ticket: Ticket | None, from_ns: int, to_ns: int) -> None:
         if ticket is None:
@@ -210,6 +208,14 @@ class CollectiveLog:
         self.slots.waited(ticket.slot, ticket.event, from_ns, to_ns - from_ns)
         if ticket.ends_at_wait:
             self.slots.completed(ticket.slot, ticket.event, to_ns)
+
+
+def _address(tensor: Any) -> int | None:
+    """Where the tensor's memory is, None where it has none: torch.compile traces with such tensors."""
+    try:
+        return int(tensor.data_ptr())
+    except RuntimeError:
+        return None
 
 
 def _sequence(group: Group, op: str, peer: int) -> int:
@@ -236,7 +242,7 @@ def install() -> list[str]:
         if packet is None:
             absent.append(name)
             continue
-        hook = _collective_hook(operator, packet.default._handle.redispatch_boxed, after)
+        hook = live.untraced(_collective_hook(operator, packet.default._handle.redispatch_boxed, after))
         library.impl(name, hook, "BackendSelect", with_keyset=True)
     _libraries.append(library)
     _install_waits(after)
@@ -281,10 +287,10 @@ def _install_waits(after: Any) -> None:
     import torch
     from torch._C._distributed_c10d import Work
 
-    Work.wait = _work_wait(Work.wait)  # type: ignore[method-assign]
+    Work.wait = live.untraced(_work_wait(Work.wait))  # type: ignore[method-assign]
     library = torch.library.Library("_c10d_functional", "IMPL")
     redispatch = torch.ops._c10d_functional.wait_tensor.default._handle.redispatch_boxed
-    library.impl("wait_tensor", _tensor_wait(redispatch, after), "BackendSelect", with_keyset=True)
+    library.impl("wait_tensor", live.untraced(_tensor_wait(redispatch, after)), "BackendSelect", with_keyset=True)
     _libraries.append(library)
 
 
@@ -318,7 +324,7 @@ def _tensor_wait(redispatch: Callable[..., Any], after: Any) -> Callable[..., An
         result = redispatch(keyset & after, tensor)
         to_ns = now()
         try:
-            recorder.collectives.waited_for_tensor(tensor.data_ptr(), from_ns, to_ns)
+            recorder.collectives.waited_for_tensor(tensor, from_ns, to_ns)
         except Exception as error:  # noqa: BLE001 - the boundary inside the job
             live.give_up(error)
         return result

@@ -32,9 +32,7 @@ _SIOCGIFADDR = 0x8915  # linux/sockios.h
 def settings() -> dict[str, str]:
     """Environment variables that change communication."""
     return {
-        name: value[:500]
-        for name, value in sorted(os.environ.items())
-        if name.startswith(_PREFIXES) or name in _NAMES
+        name: value[:500] for name, value in sorted(os.environ.items()) if name.startswith(_PREFIXES) or name in _NAMES
     }
 
 

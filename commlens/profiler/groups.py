@@ -36,7 +36,7 @@ class Group:
         self.name = name
         self.desc = desc
         self.ranks = ranks
-        self.backend = backend
+        self.backend = _short(backend)
         self.size = size
         self.workers = workers
         self.host_cpu = _backend_for(backend, "cpu") in HOST_BACKENDS
@@ -58,6 +58,12 @@ class Group:
             "backend": self.backend,
             "workers": self.workers,
         }
+
+
+def _short(backend: str) -> str:
+    """`gloo` for `cpu:gloo,cuda:gloo`; left as it is where the devices differ."""
+    names = {part.split(":", 1)[-1] for part in backend.split(",")}
+    return names.pop() if len(names) == 1 else backend
 
 
 def _backend_for(backend: str, device: str) -> str:

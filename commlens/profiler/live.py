@@ -51,5 +51,23 @@ def warn(message: str) -> None:
         return
 
 
+def untraced(function: Callable[..., Any], below: bool = True) -> Callable[..., Any]:
+    """Keeps torch.compile, which runs beneath the hooks too, from compiling `function`.
+
+    Args:
+        function: a Python function.
+        below: also what it calls; False where that is the job's own code.
+    """
+    try:
+        from torch._C._dynamo import eval_frame
+
+        skip, default = eval_frame._FrameAction.SKIP, eval_frame._FrameAction.DEFAULT
+        strategy = eval_frame._FrameExecStrategy(skip, skip if below else default)
+        eval_frame.set_code_exec_strategy(function.__code__, strategy)
+    except (ImportError, AttributeError, TypeError):
+        pass  # a torch without it compiles a few of our frames, which is slow but right
+    return function
+
+
 def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]

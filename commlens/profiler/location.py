@@ -30,9 +30,9 @@ class Agreement:
 
     def __init__(self, store: Any, generation: int = 1) -> None:
         self._answer: str | None = None
-        self._asked = threading.Thread(
-            target=self._ask, args=(store, f"{STORE_KEY}/{generation}"), name="commlens-name", daemon=True
-        )
+        # torchrun restarts a failed job on the same store, where the name of the attempt before still is.
+        key = f"{STORE_KEY}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{generation}"
+        self._asked = threading.Thread(target=self._ask, args=(store, key), name="commlens-name", daemon=True)
         self._asked.start()
 
     def _ask(self, store: Any, key: str) -> None:

@@ -94,5 +94,13 @@ def ddp_bucket_bytes(wrapper: Any) -> list[int]:
     return [int(size) for size in sizes.replace(" ", "").split(",") if size.isdigit()]
 
 
+def awaits_rebuild(module: Any) -> bool:
+    """Whether DDP will still change its buckets: it rebuilds them in the second step, and logs it in the third."""
+    wrapper = find_ddp(module)
+    if wrapper is None or (wrapper.find_unused_parameters and not wrapper.static_graph):
+        return False
+    return not _logged(wrapper).get("rebuilt_bucket_sizes")
+
+
 def _logged(wrapper: Any) -> dict[str, Any]:
     return dict(wrapper._get_ddp_logging_data())

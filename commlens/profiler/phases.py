@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from commlens.profiler import live
@@ -42,11 +43,12 @@ class Phases:
         self.step = 0
         self.names: list[str] = [""]
         self.finished: list[Phase] = []
-        self.bucket_bytes: dict[str, list[int]] = {}
+        self.bucket_bytes: dict[str, list[list[int]]] = {}  # of each DDP model, by group
+        self.before_backward: Callable[[], None] | None = None
         self.after_backward: Callable[[], None] | None = None
         self._thread = thread
         self._local = threading.local()
-        self._next_bucket: dict[str, int] = {}
+        self._next_bucket: defaultdict[str, list[int]] = defaultdict(list)
         self._in_backward = False
         self._codes: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._primary: weakref.ref[Any] | None = None
@@ -55,15 +57,19 @@ class Phases:
         """DDP bucket that this collective carries, MISSING if it is none.
 
         DDP issues the buckets of one backward in order, so a collective of
-        exactly the next bucket's size is that bucket.
+        exactly the next bucket's size is that bucket, unless it may be another model's.
         """
         if not self._in_backward or op != "all_reduce" or group not in self.bucket_bytes:
             return MISSING
-        layout, position = self.bucket_bytes[group], self._next_bucket.get(group, 0)
-        if position >= len(layout) or layout[position] != num_bytes:
+        layouts = self.bucket_bytes[group]
+        positions = self._next_bucket[group] or [0] * len(layouts)
+        self._next_bucket[group] = positions
+        fits = [layout[at : at + 1] == [num_bytes] for layout, at in zip(layouts, positions, strict=False)]
+        if sum(fits) != 1:
             return MISSING
-        self._next_bucket[group] = position + 1
-        return position
+        model = fits.index(True)
+        positions[model] += 1
+        return positions[model] - 1
 
     def enter(self, phase: int, owner: Any) -> None:
         """Opens a phase; a phase of the same kind inside one on the same thread is part of it."""
@@ -71,6 +77,8 @@ class Phases:
         if phase in open_phases and open_phases[phase][0] is not owner:
             return
         if phase == _BACKWARD:
+            if self.before_backward is not None:
+                self.before_backward()
             self._in_backward = True
             self._next_bucket.clear()
         open_phases[phase] = (owner, now())
@@ -142,8 +150,10 @@ def install() -> dict[str, str]:
     run = getattr(engine, "_engine_run_backward", None)
     if not _installed:
         _installed = True
+        live.untraced(_enter)
+        live.untraced(_leave)
         if run is not None:
-            engine._engine_run_backward = _around_backward(run)
+            engine._engine_run_backward = live.untraced(_around_backward(run), below=False)
         register_optimizer_step_pre_hook(lambda optimizer, *_: _enter(_OPTIMIZER, optimizer))
         register_optimizer_step_post_hook(lambda optimizer, *_: _leave(_OPTIMIZER, optimizer))
     backward = "ok" if run is not None else "this torch has no torch.autograd._engine_run_backward"

@@ -13,6 +13,7 @@ import multiprocessing.util
 import os
 import threading
 import time
+import weakref
 from typing import Any
 
 from commlens.profiler import collectives, environment, live, models, phases
@@ -27,7 +28,7 @@ FLUSH_S = 1.0
 # finalising interpreter. Without us the process group's destructor waits for the same operations.
 EXIT_PATIENCE_S = 60.0
 SETTLE_S = 0.05
-DESCRIBE_UNTIL_BACKWARD = 4  # DDP rebuilds its buckets after the first backward
+LOOK_UNTIL_BACKWARD, LOOK_UNTIL_STEP = 4, 2  # for models: looking takes time, and these steps are never analysed
 _generation = 0
 _begun: Recorder | None = None  # the newest, also after it gave up
 
@@ -46,12 +47,15 @@ class Recorder:
         self.hooks: dict[str, str] = {}
         self.trampoline_ns: int | None = None
         self._models: list[dict[str, Any]] = []
+        self._found: list[weakref.ref[Any]] = []
+        self._awaiting_rebuild = False
         self._backwards = 0
         self._stale = True
         self._output = Output(folder, rank, store, generation)
         self._wake = threading.Event()
         self._stopping = False
         self._flusher = threading.Thread(target=self._run, name="commlens-flush", daemon=True)
+        self.phases.before_backward = self._before_backward
         self.phases.after_backward = self._after_backward
 
     def _thread(self) -> int:
@@ -109,16 +113,33 @@ class Recorder:
         time.sleep(SETTLE_S)
 
     def _after_backward(self) -> None:
-        """Looks at the models in the first steps, which are never analysed."""
+        """Looks for the models in the job's first steps."""
         self._backwards += 1
-        if self._backwards > DESCRIBE_UNTIL_BACKWARD:
+        if self._backwards > LOOK_UNTIL_BACKWARD or self.phases.step >= LOOK_UNTIL_STEP:
             return
         found = models.outermost()
         for module in found:
             phases.watch_forward(module)
-        self._models = [models.describe(module) for module in found]
-        self.phases.bucket_bytes = {m["group"]: m["bucket_bytes"] for m in self._models if m["bucket_bytes"]}
         self.hooks["forward"] = "ok" if found else "no module with trainable parameters was found"
+        self._found = [weakref.ref(module) for module in found]
+        self._describe(found)
+
+    def _before_backward(self) -> None:
+        """Describes the models anew when DDP has rebuilt its buckets."""
+        if not self._awaiting_rebuild:
+            return
+        found = [module for reference in self._found if (module := reference()) is not None]
+        if not any(models.awaits_rebuild(module) for module in found):
+            self._describe(found)
+
+    def _describe(self, found: list[Any]) -> None:
+        self._models = [models.describe(module) for module in found]
+        self._awaiting_rebuild = any(models.awaits_rebuild(module) for module in found)
+        layouts: dict[str, list[list[int]]] = {}
+        for model in self._models:
+            if model["bucket_bytes"]:
+                layouts.setdefault(model["group"], []).append(model["bucket_bytes"])
+        self.phases.bucket_bytes = layouts
         self._stale = True
 
     def _run(self) -> None:

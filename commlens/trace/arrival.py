@@ -62,9 +62,7 @@ def _worker_free(ends: NDArray[np.int64], workers: int) -> NDArray[np.int64]:
     return free
 
 
-def _hangs_on(
-    late: NDArray[np.bool_], issued_ns: Integers, completed_ns: Integers, workers: int
-) -> NDArray[np.bool_]:
+def _hangs_on(late: NDArray[np.bool_], issued_ns: Integers, completed_ns: Integers, workers: int) -> NDArray[np.bool_]:
     """Items whose start would be another if the `late` ends, which are upper bounds, were as early as can be."""
     ends = np.where(completed_ns == MISSING, _NEVER, completed_ns).astype(np.int64)
     earliest = np.where(late, np.minimum(issued_ns, ends), ends)

@@ -87,9 +87,7 @@ def _entries(path: Path) -> list[Path]:
             f"no such folder: {path}; check the path, or record a run with COMMLENS={path}"
         ) from None
     except NotADirectoryError:
-        raise RunNotFoundError(
-            f"{path} is a file, not a run; give the folder that holds {RUN_FILE}"
-        ) from None
+        raise RunNotFoundError(f"{path} is a file, not a run; give the folder that holds {RUN_FILE}") from None
 
 
 def _no_run(path: Path, entries: list[Path]) -> str:

@@ -23,9 +23,7 @@ _Bytes = NDArray[np.integer[Any]]
 def message_bytes(op: str, in_bytes: int, out_bytes: int, group_size: int) -> int: ...
 @overload
 def message_bytes(op: str, in_bytes: _Bytes, out_bytes: _Bytes, group_size: int | _Bytes) -> _Bytes: ...
-def message_bytes(
-    op: str, in_bytes: int | _Bytes, out_bytes: int | _Bytes, group_size: int | _Bytes
-) -> int | _Bytes:
+def message_bytes(op: str, in_bytes: int | _Bytes, out_bytes: int | _Bytes, group_size: int | _Bytes) -> int | _Bytes:
     """Message size in bytes, the "size" column of nccl-tests: what algbw is computed from.
 
     The whole buffer a rank ends or begins with: input of all_reduce, broadcast,

@@ -48,7 +48,12 @@ def row(op, in_bytes, out_bytes, **more):
 def case(name, call, *rows, ranks=(0, 1)):
     group = dist.new_group(list(ranks), group_desc=name)
     if rank in ranks:
-        call(group)
+        try:
+            call(group)
+        except RuntimeError as error:
+            if "does not support" not in str(error):
+                raise
+            return  # Gloo of an older torch
         expected[name] = [
             {"seq": seq, "group": group.group_name, "group_size": len(ranks), **each}
             for seq, each in enumerate(rows)

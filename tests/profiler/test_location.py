@@ -93,9 +93,7 @@ def test_an_impossible_folder_falls_back_to_a_local_one(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_no_place_at_all_is_an_error_for_the_boundary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_place_at_all_is_an_error_for_the_boundary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file" / "tmp"))
     with pytest.raises(OSError):

@@ -38,9 +38,7 @@ def test_a_phase_has_its_times_name_and_step(phases: Phases) -> None:
     run(phases, BACKWARD, object())
     run(phases, OPTIMIZER, optimizer)
     run(phases, FORWARD, Adam())
-    assert [
-        (PHASES[p.phase], phases.names[p.name], p.start_ns, p.end_ns, p.step) for p in phases.finished
-    ] == [
+    assert [(PHASES[p.phase], phases.names[p.name], p.start_ns, p.end_ns, p.step) for p in phases.finished] == [
         ("backward", "", 10, 20, 0),
         ("optimizer", "Adam", 30, 40, 0),
         ("forward", "Adam#2", 50, 60, 1),
@@ -79,7 +77,7 @@ def test_when_the_first_optimizer_is_gone_the_next_takes_over(phases: Phases) ->
 
 
 def test_buckets_are_numbered_in_order_within_a_backward(phases: Phases) -> None:
-    phases.bucket_bytes = {"0": [400, 100, 100]}
+    phases.bucket_bytes = {"0": [[400, 100, 100]]}
     assert phases.bucket("0", "all_reduce", 400) == MISSING  # outside a backward
     for _ in range(2):
         backward = object()
