@@ -43,6 +43,8 @@ def _children(module: Any) -> list[Any]:
 
 def describe(module: Any) -> dict[str, Any]:
     """The entry of rank.json for one outermost module."""
+    from torch.nn.parameter import is_lazy
+
     wrapper = find_ddp(module)
     return {
         "kind": _kind(module, wrapper),
@@ -59,6 +61,7 @@ def describe(module: Any) -> dict[str, Any]:
                 "trainable": parameter.requires_grad,
             }
             for name, parameter in module.named_parameters()
+            if not is_lazy(parameter)
         ],
     }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,13 +36,35 @@ JOBS = [
 ]
 
 
+def finished(start: Callable[[Path | None], Job], runs: Path | None = None) -> Job:
+    """Runs a job to its good end, recorded into `runs` if given.
+
+    Once more where a Gloo thread dropped a tensor while the interpreter ended: torch 2.13 does so in
+    about one job in 30 on busy cores, recorded or not.
+    """
+    job = start(runs)
+    if job.rc != 0 and "terminate called without an active exception" in job.stderr:
+        if runs is not None:
+            shutil.rmtree(runs, ignore_errors=True)
+        job = start(runs)
+    assert job.rc == 0, job.stderr
+    return job
+
+
+def both(start: Callable[[Path | None], Job], runs: Path) -> tuple[Job, Job]:
+    """The job alone, and recorded into `runs`."""
+    return finished(start), finished(start, runs)
+
+
+def recording(runs: Path | None) -> dict[str, str | None]:
+    return {"COMMLENS": str(runs) if runs is not None else None}
+
+
 def sample(launch: Launch, name: str, nproc: int, *options: str, runs: Path | None = None) -> Job:
     """Runs a small sample, recorded into `runs` if given."""
     args = ("--digest", "--steps", str(STEPS), *SMALL[name], *options)
-    env = {"COMMLENS": str(runs) if runs is not None else None}
-    job = launch(SAMPLES / f"{name}.py", nproc, *args, env=env, timeout=240)
-    assert job.rc == 0, job.stderr
-    return job
+    script = SAMPLES / f"{name}.py"
+    return finished(lambda runs: launch(script, nproc, *args, env=recording(runs), timeout=240), runs)
 
 
 def opened(runs: Path, nproc: int) -> Run:
@@ -141,9 +165,7 @@ def check_fsdp2(rank: Rank, model: dict[str, Any]) -> None:
 def test_spawned_ranks_are_one_run(tmp_path: Path, nproc: int) -> None:
     command = [sys.executable, str(SAMPLES / "spawn.py"), "--nprocs", str(nproc), "--steps", str(STEPS), "--digest"]
     command += ["--hidden", "64", "--layers", "3", "--batch", "8"]
-    alone = execute(command, {}, tmp_path, 240)
-    recorded = execute(command, {"COMMLENS": str(tmp_path / "runs")}, tmp_path, 240)
-    assert alone.rc == recorded.rc == 0, recorded.stderr
+    alone, recorded = both(lambda runs: execute(command, recording(runs), tmp_path, 240), tmp_path / "runs")
     check_nothing_changed(recorded, alone, nproc)
     for rank in opened(tmp_path / "runs", nproc).ranks.values():
         check_phases(rank)
@@ -178,9 +200,7 @@ dist.destroy_process_group()
 
 
 def test_two_models_with_two_optimizers(launch: Launch, tmp_path: Path) -> None:
-    alone = launch(TWO_MODELS)
-    recorded = launch(TWO_MODELS, env={"COMMLENS": str(tmp_path / "runs")})
-    assert alone.rc == recorded.rc == 0, recorded.stderr
+    alone, recorded = both(lambda runs: launch(TWO_MODELS, env=recording(runs)), tmp_path / "runs")
     check_nothing_changed(recorded, alone, 2 * STEPS)
     for rank in opened(tmp_path / "runs", 2).ranks.values():
         names = [row["name"] for row in phases(rank, "optimizer")]
@@ -257,9 +277,7 @@ dist.destroy_process_group()
 
 
 def test_compiled_models_compile_as_before(launch: Launch, tmp_path: Path) -> None:
-    alone = launch(COMPILED, timeout=300)
-    recorded = launch(COMPILED, env={"COMMLENS": str(tmp_path / "runs")}, timeout=300)
-    assert alone.rc == recorded.rc == 0, recorded.stderr
+    alone, recorded = both(lambda runs: launch(COMPILED, env=recording(runs), timeout=300), tmp_path / "runs")
     check_nothing_changed(recorded, alone, 2 * 14)
     # In a compiled step our reading of the clock takes the place of one of the optimizer's own breaks.
     breaks = [[int(line.rsplit(" ", 1)[1]) for line in job.said("breaks")] for job in (recorded, alone)]
@@ -298,7 +316,6 @@ dist.destroy_process_group()
 
 
 def test_models_are_saved_and_copied_as_before(launch: Launch, tmp_path: Path) -> None:
-    recorded = launch(COPIED, env={"COMMLENS": str(tmp_path / "runs")})
-    assert recorded.rc == 0, recorded.stderr
+    recorded = finished(lambda runs: launch(COPIED, env=recording(runs)), tmp_path / "runs")
     assert len(recorded.said("done")) == 2 and not recorded.warnings
     assert all(phases(rank, "forward") for rank in opened(tmp_path / "runs", 2).ranks.values())
