@@ -105,12 +105,10 @@ class Recorder:
 
     def _let_callbacks_finish(self) -> None:
         in_flight = self.collectives.in_flight
-        if not in_flight:
-            return
         deadline = time.monotonic() + EXIT_PATIENCE_S
         while in_flight and time.monotonic() < deadline:
             time.sleep(0.005)
-        time.sleep(SETTLE_S)
+        time.sleep(SETTLE_S)  # also for the thread of the last collective, which drops its tensors after the end
 
     def _after_backward(self) -> None:
         """Looks for the models in the job's first steps."""

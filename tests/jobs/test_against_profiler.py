@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Launch
+from job_runs import Launch
 from numpy.typing import NDArray
 
 from commlens.trace import Rank, open_run

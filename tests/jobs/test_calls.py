@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Launch, execute
+from job_runs import Launch, execute
 
 from commlens.trace import Rank, Run, open_run
 from commlens.trace.ops import message_bytes

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import Launch
+from job_runs import Launch
 
 from commlens.trace import open_run
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Job, Launch, execute
+from job_runs import Job, Launch, execute
 
 from commlens.trace import Rank, Run, open_run
 

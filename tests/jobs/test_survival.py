@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from conftest import Launch, execute
+from job_runs import Launch, execute
 from torch.distributed import HashStore
 
 from commlens.profiler.location import Agreement
