@@ -1,7 +1,7 @@
 """Starts and stops recording around the job's own process group calls.
 
 Every way of launching a job ends in `init_process_group`, so this is the one
-place to begin: torchrun, mpirun, SLURM, `mp.spawn`, Accelerate and Lightning.
+place to begin, whatever started the ranks.
 The job always survives: what goes wrong here costs the recording, never the job.
 """
 
