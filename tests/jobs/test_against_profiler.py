@@ -147,14 +147,15 @@ def test_counts_and_durations_are_those_of_the_profiler(launch: Launch, tmp_path
         assert rank.names == [f"gloo:{op.replace('reduce_scatter', 'all_reduce')}" for op in ops]
         assert {row["bucket"] for row in rank.rows[: BUCKETS * STEPS]} == set(range(BUCKETS))
         errors = {label: rank.errors_percent(label) for label in dict.fromkeys(LABELS[:-REPEATS])}
-        # DDP's last from 20 to 200 ms, some woken late by a busy core: their median alone wanders by a few percent.
-        assert all(abs(error) < 5 for label in errors for error in errors[label][label == "ddp" :]), errors
+        # One by one: where a busy core wakes single workers late, two medians of twelve wander apart by a few percent.
+        assert all(abs(one_by_one) < 5 for _, one_by_one in errors.values()), errors
         check_unseen_ends(rank)
 
 
 def check_unseen_ends(rank: Compared) -> None:
-    """Nobody sees the end of a reduce-scatter before its wait: what is not known is not claimed."""
-    for row, start, end in list(zip(rank.rows, rank.starts, rank.ends, strict=True))[-REPEATS:]:
-        assert row["timing"] == "wait"
-        assert row["completed_ns"] > end - MS
-        assert row["started_ns"] is None or row["started_ns"] < start + MS
+    """Nobody sees the end of an asynchronous reduce-scatter before its wait: what is not known is not claimed."""
+    rows, ends = rank.rows[-REPEATS:], rank.ends[-REPEATS:]
+    assert {row["timing"] for row in rows} == {"wait"}
+    assert all(row["completed_ns"] > end - MS for row, end in zip(rows, ends, strict=True))
+    # Gloo's two threads take the first two; when they get free for the others is what nobody sees.
+    assert [row["started_ns"] is None for row in rows] == [False] * 2 + [True] * (REPEATS - 2)
