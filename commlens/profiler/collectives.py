@@ -125,10 +125,6 @@ class CollectiveLog:
             self._note_wait(ticket._replace(ends_at_wait=host), issued_ns, returned_ns)
             return
         work = self._unbox_work(boxed)
-        if operator.op == "reduce_scatter" and group.workers is not None:
-            # Gloo first copies the input, on this thread, and only then queues it as an all-reduce.
-            issued_ns = returned_ns
-            self.slots.queued(ticket.slot, ticket.event, returned_ns)
         if not is_sync:
             if host:
                 ticket = self._watch(ticket, operator.code, group, work)

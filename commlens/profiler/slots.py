@@ -110,11 +110,6 @@ class Slots:
         )  # fmt: skip
         return slot
 
-    def queued(self, slot: int, event: int, at_ns: int) -> None:
-        """Moves the issue to when the backend had it in its queue."""
-        if self._events[slot] == event:
-            _TIME.pack_into(self._buffer, slot * ROW.itemsize + _ISSUED, at_ns)
-
     def completed(self, slot: int, event: int, at_ns: int) -> None:
         """Notes the end; a slot that has moved on to another event is left alone."""
         if self._events[slot] == event:

@@ -1,7 +1,8 @@
 """What is recorded of Gloo's collectives agrees with torch.profiler, which saw them on Gloo's own threads.
 
 Gloo has no reduce-scatter: torch copies the input, all-reduces the copy (the span that the profiler sees),
-and copies the rank's part out when the caller waits. It is complete when its output is there.
+and copies the rank's part out when the caller waits. Its part begins with the call, and it is complete when
+its output is there.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ zero = trace.get("baseTimeNanoseconds", 0)
 spans = [
     (event["name"], zero + round(event["ts"] * 1000), round(event["dur"] * 1000))
     for event in trace["traceEvents"]
-    if event.get("ph") == "X" and (event["name"].startswith("gloo:") or event["name"] == "aten::copy_")
+    if event.get("ph") == "X"
+    and (event["name"].startswith("gloo:") or event["name"] in ("aten::copy_", "c10d::_reduce_scatter_base_"))
 ]
 path.write_text(json.dumps({"began": began, "ended": ended, "spans": sorted(spans, key=lambda each: each[1])}))
 dist.destroy_process_group()
@@ -125,8 +127,10 @@ def compare(rank: Rank, seen: dict[str, Any]) -> Compared:
     starts = np.array([start for _, start, _ in spans])
     ends = starts + [duration for _, _, duration in spans]
     copies = np.array([start + duration for name, start, duration in seen["spans"] if name == "aten::copy_"])
+    calls = np.array([start for name, start, _ in seen["spans"] if name == "c10d::_reduce_scatter_base_"])
     for i, label in enumerate(LABELS):
         if label == "reduce_scatter":
+            starts[i] = calls[np.searchsorted(calls, starts[i], side="right") - 1]
             ends[i] = copies[np.searchsorted(copies, ends[i])]
     return Compared(rows, [name for name, _, _ in spans], starts, ends)
 
