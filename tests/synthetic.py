@@ -20,6 +20,7 @@ from commlens.trace.schema import DTYPES, MISSING, OPS, PHASES, SOURCES, TABLES,
 
 US = 1000
 MS = 1000 * US
+UNNUMBERED = -2  # a `seq` that the trace does not have
 START = 1_700_000_000_000_000_000
 
 
@@ -41,6 +42,7 @@ class Collective:
     timing: str = "host"
     group_size: int = 2
     thread: int = 0
+    peer: int = MISSING
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,9 @@ def collective_columns(rows: Sequence[Collective]) -> dict[str, Any]:
     numbers = [name for name in TABLES["collectives"] if hasattr(rows[0], name) and name not in columns]
     columns |= {name: np.array([getattr(row, name) for row in rows], np.int64) for name in numbers}
     numbered = np.where(columns["seq"] == MISSING, np.arange(len(rows)), columns["seq"])
+    numbered[columns["seq"] == UNNUMBERED] = MISSING
     none = np.full(len(rows), MISSING, np.int64)
-    extra = {"event": np.arange(len(rows)), "seq": numbered, "peer": none, "bucket": none, "step": none}
+    extra = {"event": np.arange(len(rows)), "seq": numbered, "bucket": none, "step": none}
     return columns | extra
 
 

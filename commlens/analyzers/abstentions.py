@@ -6,30 +6,25 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.path_lines import CriticalPath
 from commlens.analyzers.ranks import RankFacts, failed_hook
 from commlens.analyzers.report import Abstention
 from commlens.analyzers.steps import INFERRED, NONE
 
 _LATER = "not part of this version yet"
-_SPLIT = Abstention(
-    "wait-transfer-split",
-    "exposed time is not split into waiting for late ranks and moving bytes: ranks are not joined yet",
-    "every collective matched across all ranks",
-)
-_NOT_YET = (
-    Abstention("cost-model", _LATER, "transfer times of every group"),
-    Abstention("stragglers", _LATER, "every collective matched across all ranks"),
-    Abstention("critical-path", _LATER, "every collective matched across all ranks"),
-    Abstention("links", _LATER, "network counters"),
-    Abstention("findings", _LATER, "the cost model and the critical path"),
-)
+_NOT_YET = (Abstention("links", _LATER, "network counters"), Abstention("what-if", _LATER, "the simulator"))
+_JOIN = ("wait-transfer-split", "cost-model", "stragglers", "critical-path")
 
 
 def find_abstentions(
-    ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]], missing: Sequence[int]
+    ranks: Sequence[RankFacts],
+    infos: Mapping[int, Mapping[str, Any]],
+    missing: Sequence[int],
+    joined: Joined,
+    path: CriticalPath | None,
 ) -> tuple[Abstention, ...]:
     """Everything the report leaves open, the most consequential first."""
-    budgeted = any(r.budget is not None for r in ranks)
     return (
         *_refusals(ranks),
         *_steps(ranks),
@@ -37,9 +32,35 @@ def find_abstentions(
         *_unseen(ranks, infos),
         *_forward(ranks, infos),
         *_missing(missing),
-        *((_SPLIT,) if budgeted else ()),
+        *_joining(ranks, joined, path),
         *_NOT_YET,
     )
+
+
+def _joining(ranks: Sequence[RankFacts], joined: Joined, path: CriticalPath | None) -> list[Abstention]:
+    """What needs all ranks together."""
+    needs = "every rank's folder, and collectives that join all hosts"
+    if len(ranks) < 2:
+        return [
+            Abstention(each, "only one rank was recorded, there is nothing to compare it with", needs) for each in _JOIN
+        ]
+    refusal = joined.clocks.refusal
+    if refusal:
+        answered = set() if joined.clocks.contradiction else {"cost-model", "stragglers"}
+        return [Abstention(each, refusal, needs) for each in _JOIN if each not in answered]
+    found = []
+    if path is None:
+        reason = "not every rank has a time budget for the same steps"
+        found.append(Abstention("critical-path", reason, "optimizer steps and known ends on every rank"))
+    if joined.lateness is None:
+        reason = "no collective that needs every rank has a known arrival on all of them"
+        found.append(Abstention("stragglers", reason, "such collectives"))
+    unsplit = sum(int(each.unsplit.sum()) for each in joined.exposed)
+    exposed = sum(int(r.budget.exposed.sum()) for r in ranks if r.budget is not None)
+    if unsplit > 0.01 * exposed:
+        reason = f"{100 * unsplit / exposed:.0f} % of exposed time belongs to collectives without a known counterpart"
+        found.append(Abstention("wait-transfer-split", reason, "those collectives on every rank"))
+    return found
 
 
 def name_ranks(ranks: Iterable[int]) -> str:

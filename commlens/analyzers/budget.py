@@ -8,7 +8,7 @@ import numpy as np
 
 from commlens.analyzers.blocked import Blocked
 from commlens.analyzers.columns import Columns
-from commlens.analyzers.intervals import Intervals, Ints, length, length_within, merge, subtract
+from commlens.analyzers.intervals import Intervals, Ints, intersect, length, length_within, merge, shared_within
 from commlens.analyzers.steps import Steps
 from commlens.trace.schema import MISSING
 
@@ -41,21 +41,24 @@ class Budget:
 def split_steps(columns: Columns, steps: Steps, blocked: Blocked) -> Budget:
     """Split every analysed step of one rank into its parts."""
     standstill = blocked.merged
-    busy = subtract(_phases(columns), standstill)
-    hidden = subtract(in_flight(columns), standstill)
+    phases, flying = _phases(columns), in_flight(columns)
+    both = intersect(flying, standstill)
+    windows = steps.start_ns, steps.end_ns
 
     def within(times: Intervals) -> Ints:
-        return length_within(times, steps.start_ns, steps.end_ns)
+        return length_within(times, *windows)
 
-    step, compute, exposed = steps.end_ns - steps.start_ns, within(busy), within(standstill)
+    step, exposed = steps.end_ns - steps.start_ns, within(standstill)
+    compute = within(phases) - shared_within(phases, standstill, *windows)
+    hidden = within(flying) - within(both)
     return Budget(
         step=step,
         compute=compute,
         exposed=exposed,
         other=step - compute - exposed,
-        hidden=within(hidden),
-        overlap=overlap(int(within(hidden).sum()), int(exposed.sum())),
-        overlap_whole_trace=overlap(length(hidden), length(standstill)),
+        hidden=hidden,
+        overlap=overlap(int(hidden.sum()), int(exposed.sum())),
+        overlap_whole_trace=overlap(length(flying) - length(both), length(standstill)),
     )
 
 

@@ -23,11 +23,18 @@ class CollectiveLine:
         count_per_step: mean over the ranks that take part.
         duration_ms_p50: started to completed, which includes waiting for late ranks.
         duration_ms_p95: as above.
-        transfer_ms_p50: needs ranks joined; None for now, like the next three.
-        algbw_gb_s: bytes / p50 duration, 1 GB = 1e9 bytes; a lower bound.
-        busbw_gb_s: algbw times nccl-tests' factor; a lower bound.
-        bandwidth_basis: what the bandwidths were computed on.
+        transfer_ms_p50: completion - last arrival; None where ranks are not joined, or an end is only an upper bound.
+        transfer_ms_p95: as above.
+        wait_ms_p50: last arrival - own arrival, over all ranks, the last one's 0 among them.
+        wait_ms_p95: as above.
+        wait_ms_mean: as above; what late ranks cost is in the mean where only some wait.
+        algbw_gb_s: bytes / p50 transfer, 1 GB = 1e9 bytes.
+        busbw_gb_s: algbw times nccl-tests' factor.
+        bandwidth_basis: what the bandwidths were computed on; on durations they are lower bounds.
+        regime: "latency-bound" or "bandwidth-bound" by the group's cost model, None where it cannot tell.
+        efficiency: calibrated time / transfer, None without a calibration of such a group.
         exposed_ms_per_step: median over steps, mean over all ranks with a time budget.
+        exposed_wait_ms_per_step: the part of it that waits for late ranks, mean over steps and ranks.
         timing: what the ends mean (`trace.schema.TIMINGS`), the most common one or "mixed".
     """
 
@@ -46,9 +53,12 @@ class CollectiveLine:
     transfer_ms_p95: float | None
     wait_ms_p50: float | None
     wait_ms_p95: float | None
+    wait_ms_mean: float | None
     algbw_gb_s: float | None
     busbw_gb_s: float | None
     bandwidth_basis: str | None
     regime: str | None
+    efficiency: float | None
     exposed_ms_per_step: float | None
+    exposed_wait_ms_per_step: float | None
     timing: str

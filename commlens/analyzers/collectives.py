@@ -3,141 +3,196 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from commlens.analyzers.across.costs import regime
+from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.across.peaks import efficiency, peak_time_ns
+from commlens.analyzers.across.transfers import ALIGNED, BLURRED, CLOCK_FREE, CostLine
 from commlens.analyzers.collective_line import CollectiveLine
-from commlens.analyzers.grouped import Floats, group_keys, most_common, percentiles, sums
+from commlens.analyzers.grouped import Floats, sums
 from commlens.analyzers.intervals import Ints
-from commlens.analyzers.pooled import Pool, join_uneven, pool_rows
+from commlens.analyzers.pooled import Pool
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.ops import busbw_factor
 from commlens.trace.schema import MISSING
 
+if TYPE_CHECKING:
+    from commlens.trace.calibration import Calibration
+
+_SHARES = {"p50": 0.5, "p95": 0.95}
 BASIS = "duration including wait"
 
 
-def collective_lines(ranks: Sequence[RankFacts]) -> tuple[CollectiveLine, ...]:
+def collective_lines(
+    ranks: Sequence[RankFacts],
+    joined: Joined,
+    costs: Sequence[CostLine] = (),
+    calibration: Calibration | None = None,
+) -> tuple[CollectiveLine, ...]:
     """Lines of the collectives table, the costliest first.
 
     Args:
-        ranks: stage one of each rank, in any order.
+        ranks: stage one of each rank, ascending.
+        joined: stage two of the same ranks.
+        costs: the cost model, which tells the regime.
+        calibration: measured peaks, which tell the efficiency.
     """
-    ordered = sorted(ranks, key=lambda r: r.rank)
-    pool, uneven = join_uneven(pool_rows(ordered))
-    keys, first = group_keys([pool.columns[name] for name in ("group", "op", "bytes")])
-    table = _Table(pool, uneven, keys, first, _per_step(ordered, pool, keys, first.size))
-    lines = [_line(table, key) for key in range(first.size)]
-    total = sums(np.maximum(pool.duration_ns, 0), keys, first.size)
-    order = sorted(range(first.size), key=lambda k: (-(lines[k].exposed_ms_per_step or 0), -total[k], k))
-    return tuple(lines[key] for key in order)
+    table = _Table(ranks, joined, _Model(joined, costs, calibration))
+    lines = [_line(table, kind) for kind in range(table.pool.count)]
+    total = table.pool.sums(table.duration)
+    order = sorted(range(len(lines)), key=lambda k: (-(lines[k].exposed_ms_per_step or 0), -total[k], k))
+    return tuple(lines[kind] for kind in order)
 
 
-@dataclass(frozen=True)
-class _PerStep:
-    """Counts and standstill of each key, shape (keys,); NaN where there is no step to divide by."""
+class _Model:
+    """What tells a line's regime and efficiency."""
 
-    rows: Floats
-    exposed_ms: Floats
+    def __init__(self, joined: Joined, costs: Sequence[CostLine], calibration: Calibration | None) -> None:
+        self.costs = {(line.group, line.op): line for line in costs}
+        self.calibration = calibration
+        self.uncertainty_ns = joined.clocks.uncertainty_ns
+        self.groups = {m.communicator.name: m.communicator for m in joined.matched}
 
+    def blurs(self, transfer_ns: float) -> bool:
+        """Whether the clocks are too unsure to measure such a transfer."""
+        return self.uncertainty_ns > BLURRED * transfer_ns
 
-def _per_step(ranks: Sequence[RankFacts], pool: Pool, keys: Ints, count: int) -> _PerStep:
-    rank, steps = pool.columns["rank"], np.array([r.steps.index.size for r in ranks], np.float64)
-    pairs = np.unique(keys * max(len(ranks), 1) + rank)
-    member_steps = sums(steps[pairs % max(len(ranks), 1)], pairs // max(len(ranks), 1), count)
-    rows = sums(pool.columns["analysed"], keys, count)
-    return _PerStep(
-        np.divide(rows, member_steps, out=np.full(count, np.nan), where=member_steps > 0),
-        _exposed_ms(ranks, pool, keys, count),
-    )
+    def regime(self, group: str, op: str, size: int | None) -> str | None:
+        line = self.costs.get((group, op))
+        return None if line is None or size is None else regime(line, size)
 
-
-def _exposed_ms(ranks: Sequence[RankFacts], pool: Pool, keys: Ints, count: int) -> Floats:
-    """Standstill of each key a step, by the statistic of the time budget: median over steps, mean over ranks."""
-    medians = []
-    for position, facts in enumerate(ranks):
-        if facts.budget is None:
-            continue
-        steps, own = facts.steps.index.size, pool.columns["rank"] == position
-        cells = keys[own] * steps + pool.columns["step"][own]
-        table = sums(pool.columns["exposed_ns"][own], cells, count * steps).reshape(count, steps)
-        medians.append(np.median(table, axis=1))
-    return np.mean(medians, axis=0) / 1e6 if medians else np.full(count, np.nan)
+    def efficiency(self, group: str, op: str, size: int | None, transfer_ns: float | None) -> float | None:
+        communicator = self.groups.get(group)
+        if communicator is None or not size or transfer_ns is None:
+            return None
+        members = communicator.members
+        peak = peak_time_ns(self.calibration, op, members, len(members), communicator.scope, size)
+        return efficiency(peak, transfer_ns)
 
 
-@dataclass(frozen=True)
 class _Table:
-    """What a line is made of: rows, their keys, and each key's statistics."""
+    """What lines are made of: the rows by kind, and each kind's statistics, shape (kinds,)."""
 
-    pool: Pool
-    uneven: NDArray[np.bool_]
-    keys: Ints
-    first: Ints
-    per_step: _PerStep
+    def __init__(self, ranks: Sequence[RankFacts], joined: Joined, model: _Model) -> None:
+        self.ranks, self.joined, self.model = ranks, joined, model
+        self.pool = Pool(ranks)
+        self.dtype, self.timing = self.pool.word("dtype"), self.pool.word("timing")
+        self.duration_ns = self.pool.percentiles(self.duration, *_SHARES.values())
+        self.transfer_ns = self.pool.percentiles(self.transfer, *_SHARES.values())
+        self.wait_ns = self.pool.percentiles(self.wait, *_SHARES.values())
+        self.shortest_ns = self.pool.percentiles(lambda p: joined.waits[p].shortest_ns, *_SHARES.values())
+        self.mean_wait_ns = _over(self.pool.sums(self.wait), self.pool.known(self.wait))
+        self.rows_per_step = self._rows_per_step()
+        self.exposed_ms = self._exposed_ms()
+        steps = sum(facts.steps.index.size for facts in ranks if facts.budget is not None)
+        exposed_wait = self.pool.sums(lambda p: joined.exposed[p].row_wait)
+        self.exposed_wait_ms = _over(exposed_wait / 1e6, np.full(self.pool.count, steps))
 
-    def word(self, column: str, key: int) -> str:
-        """The word in the first row of a key."""
-        code = int(self.pool.columns[column][self.first[key]])
-        return self.pool.words[column][code]
+    def duration(self, position: int) -> Ints:
+        """Started to completed of each row, MISSING where either is not known."""
+        rows = self.ranks[position].columns.collectives
+        known = (rows["started_ns"] != MISSING) & (rows["completed_ns"] >= rows["started_ns"])
+        return np.where(known, rows["completed_ns"] - rows["started_ns"], MISSING)
 
-    def number(self, column: str, key: int) -> int | None:
-        """The number in the first row of a key, None where not known."""
-        value = int(self.pool.columns[column][self.first[key]])
+    def transfer(self, position: int) -> Ints:
+        """Transfer of each row, MISSING where it is not known or only an upper bound."""
+        own = self.joined.waits[position]
+        return np.where(own.shortest_ns == MISSING, MISSING, own.transfer_ns)
+
+    def wait(self, position: int) -> Ints:
+        """Wait of each row."""
+        return self.joined.waits[position].wait_ns
+
+    def number(self, column: str, kind: int) -> int | None:
+        """The number in the first row of a kind, None where not known."""
+        position, row = self.pool.first[kind]
+        value = int(self.ranks[position].columns.collectives[column][row])
         return None if value == MISSING else value
 
-    @cached_property
-    def counts(self) -> Ints:
-        """Rows of each key."""
-        return np.bincount(self.keys, minlength=self.first.size)
+    def basis(self, kind: int) -> tuple[str | None, float]:
+        """The best measure of the time that moving bytes took, and its median in ns."""
+        choices = ((ALIGNED, self.transfer_ns), (CLOCK_FREE, self.shortest_ns), (BASIS, self.duration_ns))
+        for basis, (p50, _) in choices:
+            if p50[kind] > 0 and not (basis == ALIGNED and self.model.blurs(self.shortest_ns[0][kind])):
+                return basis, float(p50[kind])
+        return None, float("nan")
 
-    @cached_property
-    def common(self) -> dict[str, list[str]]:
-        """The most common word of each key, per column."""
-        columns, words = self.pool.columns, self.pool.words
-        return {
-            name: most_common(columns[name], self.keys, self.first.size, words[name]) for name in ("dtype", "timing")
-        }
+    def _rows_per_step(self) -> Floats:
+        """Rows of each kind a step, mean over the ranks that have some."""
+        rows, steps = np.zeros(self.pool.count), np.zeros(self.pool.count)
+        for facts, chosen, keys in zip(self.ranks, self.pool.chosen, self.pool.keys, strict=True):
+            rows += sums(facts.analysed[chosen], keys, self.pool.count)
+            steps[np.unique(keys)] += facts.steps.index.size
+        return _over(rows, steps)
 
-    @cached_property
-    def duration_ns(self) -> tuple[Floats, Floats]:
-        """Median and 95th percentile of each key's durations, NaN where no end is known."""
-        durations = self.pool.duration_ns
-        known = durations != MISSING
-        p50, p95 = (percentiles(durations[known], self.keys[known], self.first.size, q) for q in (0.5, 0.95))
-        return p50, p95
+    def _exposed_ms(self) -> Floats:
+        """Standstill of each kind a step, by the statistic of the time budget: median over steps, mean over ranks."""
+        medians = []
+        for facts, chosen, keys in zip(self.ranks, self.pool.chosen, self.pool.keys, strict=True):
+            if facts.budget is None:
+                continue
+            steps, issued = facts.steps.index.size, facts.columns.collectives["issued_ns"][chosen]
+            step = np.maximum(np.searchsorted(facts.steps.start_ns, issued, side="right") - 1, 0)
+            table = sums(facts.exposed_ns[chosen], keys * steps + step, self.pool.count * steps)
+            medians.append(np.median(table.reshape(self.pool.count, steps), axis=1))
+        return np.asarray(np.mean(medians, axis=0) / 1e6) if medians else np.full(self.pool.count, np.nan)
 
 
-def _line(table: _Table, key: int) -> CollectiveLine:
-    p50, p95 = (float(values[key]) for values in table.duration_ns)
-    size, members = table.number("bytes", key), table.number("group_size", key)
-    vary = bool(table.uneven[table.first[key]])
-    algbw, busbw = _bandwidth(table.word("op", key), None if vary else size, members, p50)
+def _over(total: Floats, number: NDArray[Any]) -> Floats:
+    """Quotient, NaN where there is nothing to divide by."""
+    result: Floats = np.divide(total, number, out=np.full(total.size, np.nan), where=number > 0)
+    return result
+
+
+def _line(table: _Table, kind: int) -> CollectiveLine:
+    like = table.pool.likes[kind]
+    size = None if like.bytes == MISSING else like.bytes
+    members = table.number("group_size", kind)
+    even = None if like.uneven else size
+    basis, moving_ns = table.basis(kind)
+    algbw, busbw = _bandwidth(like.op, even, members, moving_ns)
+    known_transfer = moving_ns if basis != BASIS else None
     return CollectiveLine(
-        group=table.word("group", key),
-        group_desc=table.word("group_desc", key),
-        op=table.word("op", key),
+        group=like.group,
+        group_desc=_desc(table, kind),
+        op=like.op,
         bytes=size,
-        bytes_vary=vary,
-        dtype=table.common["dtype"][key],
+        bytes_vary=like.uneven,
+        dtype=table.dtype[kind],
         group_size=members,
-        count=int(table.counts[key]),
-        count_per_step=_known(table.per_step.rows[key]),
-        duration_ms_p50=_known(p50 / 1e6),
-        duration_ms_p95=_known(p95 / 1e6),
-        transfer_ms_p50=None,
-        transfer_ms_p95=None,
-        wait_ms_p50=None,
-        wait_ms_p95=None,
+        count=int(table.pool.counts[kind]),
+        count_per_step=_known(table.rows_per_step[kind]),
+        duration_ms_p50=_ms(table.duration_ns[0][kind]),
+        duration_ms_p95=_ms(table.duration_ns[1][kind]),
+        transfer_ms_p50=_ms(table.transfer_ns[0][kind]),
+        transfer_ms_p95=_ms(table.transfer_ns[1][kind]),
+        wait_ms_p50=_ms(table.wait_ns[0][kind]),
+        wait_ms_p95=_ms(table.wait_ns[1][kind]),
+        wait_ms_mean=_ms(table.mean_wait_ns[kind]),
         algbw_gb_s=algbw,
         busbw_gb_s=busbw,
-        bandwidth_basis=BASIS if algbw is not None else None,
-        regime=None,
-        exposed_ms_per_step=_known(table.per_step.exposed_ms[key]),
-        timing=table.common["timing"][key],
+        bandwidth_basis=basis if algbw is not None else None,
+        regime=table.model.regime(like.group, like.op, size),
+        efficiency=_optional(table.model.efficiency(like.group, like.op, even, known_transfer)),
+        exposed_ms_per_step=_known(table.exposed_ms[kind]),
+        exposed_wait_ms_per_step=_known(table.exposed_wait_ms[kind]),
+        timing=table.timing[kind],
     )
+
+
+def _desc(table: _Table, kind: int) -> str:
+    position, row = table.pool.first[kind]
+    column = table.ranks[position].columns.words["group_desc"]
+    code = int(column.codes[row])
+    return column.words[code] if code != MISSING else ""
+
+
+def _ms(ns: float) -> float | None:
+    return _known(ns / 1e6)
 
 
 def _bandwidth(op: str, size: int | None, members: int | None, ns: float) -> tuple[float | None, float | None]:
@@ -147,6 +202,10 @@ def _bandwidth(op: str, size: int | None, members: int | None, ns: float) -> tup
     factor = busbw_factor(op, members)
     algbw = size / ns
     return _known(algbw), None if factor is None else _known(algbw * factor)
+
+
+def _optional(value: float | None) -> float | None:
+    return None if value is None else _known(value)
 
 
 def _known(value: float) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 _NUMBERS = [
     "seq", "in_bytes", "out_bytes", "group_size", "issued_ns", "started_ns", "completed_ns", "waited_ns",
-    "blocked_ns", "thread",
+    "blocked_ns", "thread", "peer",
 ]  # fmt: skip
+_SMALL = frozenset({"group_size", "thread", "peer"})
 _WORDS = ["group", "group_desc", "op", "dtype", "source", "timing"]
 _PHASES = ["phase", "name", "start_ns", "end_ns", "thread"]
-_OVERHEAD = ["events", "hook_ns", "flush_ns", "dropped", "written_bytes"]
+_OVERHEAD = ["time_ns", "events", "hook_ns", "flush_ns", "dropped", "written_bytes"]
 
 
 @dataclass(frozen=True)
@@ -74,21 +75,26 @@ class Columns:
 def read_columns(rank: Rank) -> Columns:
     """The columns of `rank` that the analyzers use; absent tables are empty."""
     raw = rank.columns("collectives", _NUMBERS + _WORDS)
-    numbers = {name: _ints(raw[name]) for name in _NUMBERS}
-    words = {name: Column(_ints(raw[name]), rank.vocabulary("collectives", name)) for name in _WORDS}
+    numbers = {name: _small(raw[name]) if name in _SMALL else _ints(raw[name]) for name in _NUMBERS}
+    words = {name: Column(_small(raw[name]), rank.vocabulary("collectives", name)) for name in _WORDS}
     numbers["bytes"] = _message_bytes(words["op"], numbers)
     phases = rank.columns("phases", _PHASES)
     return Columns(
         numbers,
         words,
         {name: _ints(phases[name]) for name in ("start_ns", "end_ns", "thread")},
-        {name: Column(_ints(phases[name]), rank.vocabulary("phases", name)) for name in ("phase", "name")},
+        {name: Column(_small(phases[name]), rank.vocabulary("phases", name)) for name in ("phase", "name")},
         {name: _ints(values) for name, values in rank.columns("overhead", _OVERHEAD).items()},
     )
 
 
 def _ints(values: NDArray[np.generic]) -> Ints:
     return np.asarray(values).astype(np.int64, copy=False)
+
+
+def _small(values: NDArray[np.generic]) -> Ints:
+    """Half the memory, for values that fit: still an array of integers to everyone."""
+    return cast(Ints, np.asarray(values).astype(np.int32, copy=False))
 
 
 def _message_bytes(op: Column, numbers: dict[str, Ints]) -> Ints:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.across.matching import BY_ORDER
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import TABLES
 
@@ -18,12 +20,15 @@ class Clock:
     """How the ranks' clocks were aligned.
 
     Attributes:
-        method: "none": no result compares times of two ranks.
-        uncertainty_us: None where nothing was aligned.
+        method: what the comparison rests on.
+        uncertainty_us: the most that times of two ranks can be wrong against each other; None where they
+            are not compared.
+        refusal: why they are not, None where they are.
     """
 
-    method: str = "none"
-    uncertainty_us: float | None = None
+    method: str
+    uncertainty_us: float | None
+    refusal: str | None
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,13 @@ class Coverage:
 
     Attributes:
         collectives_seen: rows of all ranks: a collective of 8 ranks counts 8 times.
-        collectives_matched: None until ranks are matched.
-        collectives_unmatched: None until ranks are matched.
+        collectives_matched: rows with a counterpart on every recorded member of their group.
+        collectives_unmatched: the others.
+        match_confidence: share of the matches that agree with one another, 0..1; None where there are none.
         ends_unknown: rows whose end is not known and for which no wait was seen.
         dropped: collectives the recorder had no room for.
         kernels_unclassified: None where no device kernels were recorded.
-        match_key: what joins ranks' rows; None until ranks are matched.
+        match_key: what joins ranks' rows, None where there are none.
         clock: alignment of the ranks' clocks.
         truncated: damaged ends, by rank.
         damaged_ranks: ranks that could not be read.
@@ -53,28 +59,36 @@ class Coverage:
     """
 
     collectives_seen: int
-    collectives_matched: int | None
-    collectives_unmatched: int | None
+    collectives_matched: int
+    collectives_unmatched: int
+    match_confidence: float | None
     ends_unknown: int
     dropped: int
     kernels_unclassified: int | None
     match_key: str | None
-    clock: Clock = field(default_factory=Clock)
+    clock: Clock
     truncated: tuple[TruncatedRank, ...] = ()
     damaged_ranks: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def find_coverage(run: Run, ranks: Sequence[RankFacts]) -> Coverage:
+def find_coverage(run: Run, ranks: Sequence[RankFacts], joined: Joined) -> Coverage:
     """What was seen of the run."""
+    seen, clocks = sum(r.analysed.size for r in ranks), joined.clocks
     return Coverage(
-        collectives_seen=sum(r.analysed.size for r in ranks),
-        collectives_matched=None,
-        collectives_unmatched=None,
+        collectives_seen=seen,
+        collectives_matched=seen - joined.unmatched,
+        collectives_unmatched=joined.unmatched,
+        match_confidence=min((round(m.confidence, 4) for m in joined.matched), default=None),
         ends_unknown=sum(r.unknown_ends for r in ranks),
         dropped=sum(int(r.columns.overhead["dropped"].clip(0).sum()) for r in ranks),
         kernels_unclassified=None,
-        match_key=None,
+        match_key=_match_key(joined),
+        clock=Clock(
+            method=clocks.method,
+            uncertainty_us=None if clocks.refusal else clocks.uncertainty_ns / 1e3,
+            refusal=clocks.refusal,
+        ),
         truncated=tuple(
             TruncatedRank(number, tuple(name for name in TABLES if name in rank.truncated))
             for number, rank in sorted(run.ranks.items())
@@ -83,3 +97,10 @@ def find_coverage(run: Run, ranks: Sequence[RankFacts]) -> Coverage:
         damaged_ranks=tuple(run.damaged),
         notes=tuple(run.notes),
     )
+
+
+def _match_key(joined: Joined) -> str | None:
+    ways = {matched.how for matched in joined.matched}
+    if not ways:
+        return None
+    return "group, operation and order, from both ends" if BY_ORDER in ways else "group members and sequence number"

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_NEVER = np.iinfo(np.int64).max
 Ints: TypeAlias = NDArray[np.int64]
 
 
@@ -67,6 +68,20 @@ def length_within(merged: Intervals, starts: Ints, ends: Ints) -> Ints:
     return _before(merged, ends) - _before(merged, starts)
 
 
+def shared_within(few: Intervals, many: Intervals, starts: Ints, ends: Ints) -> Ints:
+    """Length of `few` and `many` (merged) together inside each window, ns; windows are disjoint and ascending.
+
+    The same as the length of their intersection, without a pass over `many`.
+    """
+    pieces = intersect(few, merge(starts, ends))
+    # Windows may touch, and a piece may reach over several: cut it where they begin.
+    cuts = np.unique(np.concatenate([pieces.starts, starts[_inside(pieces, starts)]]))
+    until = np.minimum(pieces.ends[np.searchsorted(pieces.starts, cuts, side="right") - 1], np.append(cuts[1:], _NEVER))
+    window = np.searchsorted(starts, cuts, side="right") - 1
+    shared = length_within(many, cuts, until)
+    return np.bincount(window, weights=shared, minlength=starts.size).astype(np.int64)
+
+
 def _before(merged: Intervals, times: Ints) -> Ints:
     """Length of `merged` before each time, ns."""
     if merged.starts.size == 0:
@@ -79,7 +94,8 @@ def _before(merged: Intervals, times: Ints) -> Ints:
 
 def _sweep(a: Intervals, b: Intervals) -> tuple[Ints, NDArray[np.bool_], NDArray[np.bool_]]:
     """Every edge, and for the stretch after it whether it lies in `a` and in `b`."""
-    edges = np.unique(np.concatenate([*a, *b]))
+    edges = np.sort(np.concatenate([*a, *b]), kind="stable")  # four sorted runs: merged faster than hashed
+    edges = edges[np.diff(edges, prepend=edges[:1] - 1) > 0]
     return edges, _inside(a, edges), _inside(b, edges)
 
 

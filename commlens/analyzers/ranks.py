@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from commlens.analyzers.blocked import Blocked, find_blocked
 from commlens.analyzers.budget import Budget, split_steps, unanswerable
 from commlens.analyzers.columns import Columns, read_columns
+from commlens.analyzers.identity import Identity, identify
 from commlens.analyzers.intervals import Ints, length_within
 from commlens.analyzers.steps import Steps, find_steps
 from commlens.trace.schema import MISSING
@@ -25,8 +26,7 @@ class RankFacts:
     """One rank, analysed by itself.
 
     Attributes:
-        rank: global rank.
-        host: name of its host, None where not known.
+        who: its host, clock and groups.
         columns: its rows.
         steps: its steps.
         blocked: its standstill.
@@ -37,8 +37,7 @@ class RankFacts:
         analysed: which collective rows were issued in analysed steps, shape (rows,).
     """
 
-    rank: int
-    host: str | None
+    who: Identity
     columns: Columns
     steps: Steps
     blocked: Blocked
@@ -49,21 +48,26 @@ class RankFacts:
     analysed: Ints
 
     @property
+    def rank(self) -> int:
+        """Global rank."""
+        return self.who.rank
+
+    @property
     def unknown_ends(self) -> int:
         """Collectives with neither a known end nor a wait that was seen."""
         return int(((self.columns.collectives["completed_ns"] == MISSING) & ~self.blocked.known).sum())
 
 
 def rank_facts(rank: Rank) -> RankFacts:
-    """Analyse one rank by itself."""
+    """Analyse one rank by itself. Its tables are read for that and let go of."""
     columns = read_columns(rank)
+    rank.forget()
     steps = find_steps(columns)
     blocked = find_blocked(columns, ddp_groups(rank.info))
     refusal = _refusal(rank.info, columns, steps, blocked)
     issued = columns.collectives["issued_ns"]
     return RankFacts(
-        rank=rank.rank,
-        host=rank.info.get("host"),
+        who=identify(rank),
         columns=columns,
         steps=steps,
         blocked=blocked,

@@ -9,9 +9,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from commlens.analyzers.across.rank_lines import RankLine
+from commlens.analyzers.across.transfers import CostLine
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.coverage import Coverage
 from commlens.analyzers.overhead import Overhead
+from commlens.analyzers.path_lines import CriticalPath
+from commlens.analyzers.sizes import SizeBucket
 from commlens.analyzers.summary import TimeBudget
 
 SCHEMA_VERSION = 1
@@ -110,6 +114,10 @@ class Report:
     coverage: Coverage
     time_budget: TimeBudget
     collectives: tuple[CollectiveLine, ...]
+    sizes: tuple[SizeBucket, ...]
+    cost_model: tuple[CostLine, ...]
+    ranks: tuple[RankLine, ...]
+    critical_path: CriticalPath | None
     overhead: Overhead
     findings: tuple[Finding, ...]
     abstentions: tuple[Abstention, ...]
@@ -124,9 +132,10 @@ class Report:
             "producer": f"commlens {__version__}",
             **parts,
             "collectives": [_plain(asdict(line)) for line in self.collectives],
-            "cost_model": [],
-            "ranks": [],
-            "critical_path": None,
+            "sizes": [_plain(asdict(bucket)) for bucket in self.sizes],
+            "cost_model": [_plain(asdict(line)) for line in self.cost_model],
+            "ranks": [_plain(asdict(line)) for line in self.ranks],
+            "critical_path": _plain(asdict(self.critical_path)) if self.critical_path else None,
             "links": [],
             "overhead": _plain(asdict(self.overhead)),
             "findings": [_plain(asdict(finding)) for finding in self.findings],

@@ -1,4 +1,4 @@
-"""From a run to its report: per rank, then per run."""
+"""From a run to its report: per rank, then the ranks joined, then per run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from commlens.analyzers.abstentions import find_abstentions
+from commlens.analyzers.across.critical_path import find_path
+from commlens.analyzers.across.joined import join
+from commlens.analyzers.across.rank_lines import rank_lines
+from commlens.analyzers.across.transfers import cost_lines, measured
 from commlens.analyzers.collectives import collective_lines
 from commlens.analyzers.coverage import find_coverage
+from commlens.analyzers.findings.context import Context
+from commlens.analyzers.findings.find import find_findings
 from commlens.analyzers.overhead import find_overhead
+from commlens.analyzers.path_lines import path_lines
 from commlens.analyzers.ranks import RankFacts, rank_facts
 from commlens.analyzers.report import Report, RunFacts, StepFacts
+from commlens.analyzers.sizes import size_histogram
 from commlens.analyzers.steps import NONE
 from commlens.analyzers.summary import time_budget
 from commlens.trace.schema import SOURCES
@@ -29,14 +37,23 @@ def analyze(run: Run) -> Report:
     """
     ranks = [rank_facts(run.ranks[number]) for number in sorted(run.ranks)]
     infos = {number: rank.info for number, rank in run.ranks.items()}
+    joined = join(ranks)
+    transfers = measured(ranks, joined)
+    costs = cost_lines(transfers)
+    lines = collective_lines(ranks, joined, costs, run.calibration)
+    path = path_lines(find_path(ranks, joined.waits, joined.clocks), ranks)
     return Report(
         run=_run_facts(run, ranks),
-        coverage=find_coverage(run, ranks),
-        time_budget=time_budget(ranks),
-        collectives=collective_lines(ranks),
+        coverage=find_coverage(run, ranks, joined),
+        time_budget=time_budget(ranks, joined),
+        collectives=lines,
+        sizes=size_histogram(lines),
+        cost_model=costs,
+        ranks=rank_lines(ranks, joined),
+        critical_path=path,
         overhead=find_overhead(ranks, infos),
-        findings=(),
-        abstentions=find_abstentions(ranks, infos, run.missing),
+        findings=find_findings(Context(ranks, joined, transfers, lines, run.calibration, run.missing)),
+        abstentions=find_abstentions(ranks, infos, run.missing, joined, path),
     )
 
 
@@ -49,7 +66,7 @@ def _run_facts(run: Run, ranks: Sequence[RankFacts]) -> RunFacts:
         world_size=run.world_size,
         ranks_present=tuple(sorted(run.ranks)),
         ranks_missing=tuple(run.missing),
-        hosts=tuple(sorted({r.host for r in ranks if r.host})),
+        hosts=tuple(sorted({r.who.host for r in ranks if r.who.host})),
         backend=run.info.get("backend"),
         torch=run.info.get("torch"),
         sources=_sources(ranks),

@@ -10,6 +10,7 @@ from commlens.analyzers.columns import Columns
 from commlens.analyzers.grouped import group_keys
 from commlens.analyzers.intervals import Intervals, Ints, merge
 from commlens.analyzers.signature import repetition_starts
+from commlens.trace.schema import MISSING
 
 WARM_UP = 2  # a job's first steps allocate, compile and open connections: never analysed
 
@@ -50,6 +51,9 @@ def find_steps(columns: Columns) -> Steps:
     ends = _optimizer_ends(columns)
     if ends.size:
         return _between(ends, FROM_OPTIMIZER, before=1)
+    if 2 * np.count_nonzero(columns.collectives["bytes"] == MISSING) > columns.collectives["bytes"].size:
+        # Rows without a size look more alike than they are.
+        return _between(ends, NONE, before=0)
     tokens = signature_tokens(columns)
     starts = columns.collectives["issued_ns"][repetition_starts(tokens)]
     return _between(starts, INFERRED if starts.size else NONE, before=0)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from commlens.analyzers.across.exposed import Exposed
+from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 
@@ -24,6 +26,7 @@ class RankBudget:
     exposed_ms: float | None
     exposed_transfer_ms: float | None
     exposed_wait_ms: float | None
+    exposed_unsplit_ms: float | None
     other_ms: float | None
     hidden_ms: float | None
     overlap: float | None
@@ -34,7 +37,9 @@ class RankBudget:
 class TimeBudget:
     """Means over the ranks that have a budget of their medians over steps, ms per step.
 
-    `exposed_ms` is exposed transfer and exposed wait together; None where no rank could tell.
+    `exposed_ms` is exposed transfer, exposed wait and what could not be split (collectives without a
+    counterpart on other ranks) together; None where no rank could tell. The parts are None where ranks
+    are not joined.
     """
 
     step_ms: float | None
@@ -42,21 +47,24 @@ class TimeBudget:
     exposed_ms: float | None
     exposed_transfer_ms: float | None
     exposed_wait_ms: float | None
+    exposed_unsplit_ms: float | None
     other_ms: float | None
     hidden_ms: float | None
     overlap: float | None
     per_rank: tuple[RankBudget, ...]
 
 
-def time_budget(ranks: Sequence[RankFacts]) -> TimeBudget:
-    """Summarise the budgets of all ranks."""
-    per_rank = tuple(_rank_budget(r) for r in sorted(ranks, key=lambda r: r.rank))
+def time_budget(ranks: Sequence[RankFacts], joined: Joined) -> TimeBudget:
+    """Summarise the budgets of all ranks; `joined` is of the same ranks in the same order."""
+    split = joined.exposed if joined.clocks.refusal is None and len(ranks) > 1 else [None] * len(ranks)
+    per_rank = tuple(_rank_budget(facts, parts) for facts, parts in zip(ranks, split, strict=True))
     return TimeBudget(
         step_ms=_mean([r.step_ms for r in per_rank]),
         compute_ms=_mean([r.compute_ms for r in per_rank]),
         exposed_ms=_mean([r.exposed_ms for r in per_rank]),
-        exposed_transfer_ms=None,
-        exposed_wait_ms=None,
+        exposed_transfer_ms=_mean([r.exposed_transfer_ms for r in per_rank]),
+        exposed_wait_ms=_mean([r.exposed_wait_ms for r in per_rank]),
+        exposed_unsplit_ms=_mean([r.exposed_unsplit_ms for r in per_rank]),
         other_ms=_mean([r.other_ms for r in per_rank]),
         hidden_ms=_mean([r.hidden_ms for r in per_rank]),
         overlap=_mean([r.overlap for r in per_rank]),
@@ -64,15 +72,17 @@ def time_budget(ranks: Sequence[RankFacts]) -> TimeBudget:
     )
 
 
-def _rank_budget(facts: RankFacts) -> RankBudget:
+def _rank_budget(facts: RankFacts, parts: Exposed | None) -> RankBudget:
     budget, steps = facts.budget, facts.steps
+    split = parts if budget else None
     return RankBudget(
         rank=facts.rank,
         step_ms=_median_ms(steps.end_ns - steps.start_ns),
         compute_ms=_median_ms(budget.compute) if budget else None,
         exposed_ms=_median_ms(budget.exposed) if budget else None,
-        exposed_transfer_ms=None,
-        exposed_wait_ms=None,
+        exposed_transfer_ms=_median_ms(split.transfer) if split else None,
+        exposed_wait_ms=_median_ms(split.wait) if split else None,
+        exposed_unsplit_ms=_median_ms(split.unsplit) if split else None,
         other_ms=_median_ms(budget.other) if budget else None,
         hidden_ms=_median_ms(budget.hidden) if budget else None,
         overlap=_rounded(budget.overlap) if budget else None,

@@ -35,21 +35,27 @@ def report(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not stdout.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration", metavar="FILE", help="Peaks to compare with: of commlens calibrate, or an nccl-tests log."
+        ),
+    ] = None,
 ) -> None:
     """Where each step's time went: compute, communication it stood still for, and the rest."""
     from commlens.cli.output import check_free, write_text
 
     if output is None:
-        show(runs, format)
+        show(runs, format, calibration)
         return
     check_free(output, force)
-    write_text(output, force, _to_text(_analyzed(runs), format))
+    write_text(output, force, _to_text(_analyzed(runs, calibration), format))
     print(f"commlens: wrote {output}", file=sys.stderr)  # noqa: T201
 
 
-def show(runs: Sequence[Path] | None, format: Format = Format.text) -> None:
+def show(runs: Sequence[Path] | None, format: Format = Format.text, calibration: Path | None = None) -> None:
     """Print the report of a run (the newest where `runs` is empty) on stdout."""
-    result = _analyzed(runs)
+    result = _analyzed(runs, calibration)
     if format is Format.json:
         typer.echo(_to_text(result, format), nl=False)
         return
@@ -59,11 +65,16 @@ def show(runs: Sequence[Path] | None, format: Format = Format.text) -> None:
     print_report(result, open_console(sys.stdout))
 
 
-def _analyzed(runs: Sequence[Path] | None) -> Report:
+def _analyzed(runs: Sequence[Path] | None, calibration: Path | None) -> Report:
     from commlens.analyzers import analyze
     from commlens.cli.runs import open_chosen
 
-    return analyze(open_chosen(runs))
+    opened = open_chosen(runs)
+    if calibration is not None:
+        from commlens.trace.calibration import read_calibration
+
+        opened.calibration = read_calibration(calibration)
+    return analyze(opened)
 
 
 def _to_text(result: Report, format: Format) -> str:

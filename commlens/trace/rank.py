@@ -77,6 +77,10 @@ class Rank:
         words: list[str] = array.dictionary.to_pylist()
         return words
 
+    def forget(self) -> None:
+        """Lets go of the tables that were read; they are read anew when asked for again."""
+        self._tables.clear()
+
     def _array(self, name: str, column: str) -> pa.Array:
         if column not in TABLES[name]:
             raise KeyError(f"{name} has no column {column}")

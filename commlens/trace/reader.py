@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from commlens.errors import RunNotFoundError, TraceError
+from commlens.trace.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from commlens.trace.folders import RunFolder, find_run, read_folder
 from commlens.trace.rank import Rank
 
@@ -31,6 +32,7 @@ class Run:
         run_id: Name of the run, the same in all its folders; "" where not known.
         damaged: Ranks whose rank.json cannot be used, ascending.
         notes: What a reader of results should know, one line each.
+        calibration: Measured peaks, of the first folder that holds any; None where none does.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class Run:
     run_id: str
     damaged: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    calibration: Calibration | None = None
 
     @property
     def missing(self) -> list[int]:
@@ -113,7 +116,19 @@ def _merged(folders: list[RunFolder]) -> Run:
         run_id=folders[0].run_id or "",
         damaged=sorted(damaged),
         notes=notes,
+        calibration=_calibration(folders, notes),
     )
+
+
+def _calibration(folders: list[RunFolder], notes: list[str]) -> Calibration | None:
+    path = next((found for folder in folders if (found := folder.path / CALIBRATION_FILE).is_file()), None)
+    if path is None:
+        return None
+    try:
+        return read_calibration(path)
+    except TraceError as error:
+        notes.append(f"the calibration is left out: {error}")
+        return None
 
 
 def _merged_ranks(folders: list[RunFolder], notes: list[str]) -> dict[int, Rank]:

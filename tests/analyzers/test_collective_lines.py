@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from synthetic import MS, START, Collective, RankTruth, training_rank, without_phases, write_run
 
 from commlens import analyze, open_run
+from commlens.analyzers.across.transfers import ALIGNED
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.collectives import BASIS
-from commlens.analyzers.grouped import percentiles
+from commlens.analyzers.grouped import by_key, percentiles
 
 
 def lines_of(path: Path, ranks: dict[int, RankTruth]) -> tuple[CollectiveLine, ...]:
@@ -29,7 +30,15 @@ def test_one_line_per_size_with_its_share_of_the_standstill(tmp_path: Path) -> N
         assert (line.count, line.count_per_step) == (8, 1)
         assert line.duration_ms_p50 == line.duration_ms_p95 == line.exposed_ms_per_step == 22.5
         assert line.algbw_gb_s == line.busbw_gb_s == pytest.approx(line.bytes / 22.5e6, abs=1e-6)  # n = 2
+        assert line.bandwidth_basis == ALIGNED
+        assert (line.transfer_ms_p50, line.wait_ms_p50, line.wait_ms_mean) == (22.5, 0, 0)
+
+
+def test_without_the_other_rank_bandwidths_are_lower_bounds(tmp_path: Path) -> None:
+    for line in lines_of(tmp_path, {0: training_rank(6)}):
         assert line.bandwidth_basis == BASIS
+        assert line.algbw_gb_s == pytest.approx(line.bytes / 22.5e6, abs=1e-6)
+        assert (line.transfer_ms_p50, line.wait_ms_p50) == (None, None)
 
 
 def test_standstill_of_the_lines_adds_up_to_the_budgets(tmp_path: Path) -> None:
@@ -86,7 +95,7 @@ def test_inferred_steps_count_but_charge_nothing(tmp_path: Path) -> None:
 )
 def test_percentiles_are_numpys(rows: list[tuple[int, int]], q: float) -> None:
     keys, values = (np.array(column, np.int64) for column in zip(*rows, strict=True))
-    found = percentiles(values, keys, 5, q)
+    (found,) = percentiles(values, by_key(keys, 5), q)
     for key in range(5):
         own = values[keys == key]
         expected = np.quantile(own, q) if own.size else np.nan

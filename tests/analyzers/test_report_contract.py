@@ -24,6 +24,8 @@ PARTS = {
 }
 LISTS = ("collectives", "cost_model", "ranks", "links", "findings", "abstentions")
 PER_RANK = "rank step_ms compute_ms exposed_transfer_ms exposed_wait_ms other_ms hidden_ms overlap overlap_whole_trace"
+RANK = "rank host arrives_last wait_ms_per_step caused_wait_ms_per_step"
+COST = "group op scope alpha_us bandwidth_gb_s samples residual"
 LINE = (
     "group op bytes count_per_step transfer_ms_p50 transfer_ms_p95 wait_ms_p50 wait_ms_p95 algbw_gb_s"
     " busbw_gb_s regime exposed_ms_per_step timing"
@@ -50,13 +52,19 @@ def test_every_key_of_the_contract(tmp_path: Path) -> None:
     assert set(PER_RANK.split()) <= whole["time_budget"]["per_rank"][0].keys()
     assert set(LINE.split()) <= whole["collectives"][0].keys()
     assert whole["run"]["steps"].keys() == {"count", "analyzed", "how"}
-    assert whole["coverage"]["clock"] == {"method": "none", "uncertainty_us": None}
+    clock = {"method": "one clock: all ranks are on one host", "uncertainty_us": 0, "refusal": None}
+    assert whole["coverage"]["clock"] == clock
+    assert whole["coverage"]["match_key"] == "group members and sequence number"
+    assert set(RANK.split()) <= whole["ranks"][0].keys()
+    assert set(COST.split()) <= whole["cost_model"][0].keys()
+    assert whole["critical_path"].keys() == {"steps", "step_ms", "parts", "by_kind", "by_rank"}
+    assert whole["critical_path"]["parts"][0].keys() == {"kind", "rank", "name", "ms"}
 
 
 def test_absent_answers_are_null_and_explained(tmp_path: Path) -> None:
     report = report_of(tmp_path, {0: training_rank(6)})
     assert report.time_budget.exposed_wait_ms is report.time_budget.exposed_transfer_ms is None
-    names = {"wait-transfer-split", "cost-model", "stragglers", "critical-path", "links", "findings"}
+    names = {"wait-transfer-split", "cost-model", "stragglers", "critical-path", "links", "what-if"}
     assert reasons(report).keys() == names
 
 

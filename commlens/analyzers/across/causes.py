@@ -1,0 +1,126 @@
+"""Why ranks come late: what they did before they arrived, compared with what the others did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from commlens.analyzers.across.clocks import Clocks
+from commlens.analyzers.across.exposed import Exposed
+from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.across.lateness import STEP, Lateness
+from commlens.analyzers.across.matching import EVERYONE, Matched
+from commlens.analyzers.across.selftime import ELSEWHERE, INPUT, own_time
+from commlens.analyzers.across.stragglers import Late
+from commlens.analyzers.grouped import Floats
+from commlens.analyzers.intervals import Ints
+from commlens.analyzers.ranks import RankFacts
+from commlens.trace.schema import PHASES
+
+TRANSFERS = "exposed transfer"
+_LARGE = 0.25  # of the longest excess: gaps that count as the pause that recurs
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why ranks come late.
+
+    Attributes:
+        kind: "longer compute", "late input", "late launch", "slow transfers" or "not known".
+        where: the phase, where there is one; else "".
+        ms: how much longer than on the other ranks, per step (per pause where there are no steps).
+        parts_ms: the same for every kind of own time that was compared.
+    """
+
+    kind: str
+    where: str
+    ms: float
+    parts_ms: dict[str, float]
+
+
+_UNKNOWN = Cause("not known", "", 0.0, {})
+
+
+def find_cause(ranks: Sequence[RankFacts], joined: Joined, lateness: Lateness, late: Late) -> Cause:
+    """Compare the late ranks' own time in the samples in question with the others'.
+
+    Ranks without positions in `late` take turns: then the slowest of each step is compared with the median.
+    """
+    matched, clocks, exposed = joined.matched, joined.clocks, joined.exposed
+    if lateness.unit == STEP and all(facts.budget is not None for facts in ranks):
+        return _by_own_time(ranks, exposed, lateness.index[late.samples], late.positions)
+    return _by_launch(ranks, matched, clocks, late.positions)
+
+
+def _by_own_time(
+    ranks: Sequence[RankFacts], exposed: Sequence[Exposed], steps: Ints, positions: tuple[int, ...]
+) -> Cause:
+    parts = [own_time(facts) | {TRANSFERS: own.transfer} for facts, own in zip(ranks, exposed, strict=True)]
+    tables = {
+        name: np.array([p[name][np.searchsorted(f.steps.index, steps)] for f, p in zip(ranks, parts, strict=True)])
+        for name in parts[0]
+    }
+    others = np.setdiff1d(np.arange(len(ranks)), positions)
+    if not positions or not others.size:
+        longer = {name: float(np.median(t.max(axis=0) - np.median(t, axis=0))) / 1e6 for name, t in tables.items()}
+    else:
+        late = list(positions)
+        longer = {
+            name: float(np.median(t[late].min(axis=0) - np.median(t[others], axis=0))) / 1e6
+            for name, t in tables.items()
+        }
+    name = max(longer, key=lambda each: longer[each])
+    rounded = {each: round(ms, 3) for each, ms in longer.items()}
+    if longer[name] <= 0:
+        return Cause("not known", "", 0.0, rounded)
+    return Cause(_KINDS.get(name, "longer compute"), name if name in PHASES else "", round(longer[name], 3), rounded)
+
+
+SLOW_TRANSFERS = "slow transfers"
+_KINDS = {INPUT: "late input", ELSEWHERE: "late launch", TRANSFERS: SLOW_TRANSFERS}
+
+
+def _by_launch(
+    ranks: Sequence[RankFacts], matched: Sequence[Matched], clocks: Clocks, positions: tuple[int, ...]
+) -> Cause:
+    """Whether the host was late to launch, or the device late to begin what was launched in time.
+
+    The host was late where the others' part was already under way when it launched its own. Its pause
+    shows in the gap between its launches, which the others do not have.
+    """
+    table = _largest(ranks, matched)
+    others = np.setdiff1d(np.arange(len(ranks)), positions)
+    if table is None or not others.size:
+        return _UNKNOWN
+    host = [_host(ranks, clocks, position, table[position]) for position in range(len(ranks))]
+    issued, started, gaps = (np.array(each) for each in zip(*host, strict=True))
+    late = np.array(positions)[started[list(positions)].argmax(axis=0)]
+    column = np.arange(late.size)
+    begun = np.median(started[others], axis=0)
+    behind = (started[late, column] - begun).clip(0)
+    launched_late = behind * (issued[late, column] > begun)
+    parts = {"launched late": launched_late.sum() / 1e6, "began late": (behind - launched_late).sum() / 1e6}
+    parts = {name: round(float(ms), 3) for name, ms in parts.items()}
+    if 2 * launched_late.sum() < behind.sum():
+        return Cause("longer compute", "", round(float(behind.mean()) / 1e6, 3), parts)
+    excess = gaps[late, column] - np.median(gaps[others], axis=0)
+    pauses = excess[excess >= _LARGE * max(excess.max(), 1.0)]
+    return Cause("late launch", "", round(float(np.median(pauses)) / 1e6, 3) if pauses.size else 0.0, parts)
+
+
+def _largest(ranks: Sequence[RankFacts], matched: Sequence[Matched]) -> Ints | None:
+    """Rows of the collectives of the communicator with the most that all ranks take part in."""
+    everyone = tuple(range(len(ranks)))
+    tables = [m.rows[:, m.whole & m.is_op(*EVERYONE)] for m in matched if m.communicator.present == everyone]
+    return max(tables, key=lambda table: table.shape[1], default=None)
+
+
+def _host(ranks: Sequence[RankFacts], clocks: Clocks, position: int, rows: Ints) -> tuple[Floats, Floats, Floats]:
+    """Issue and start on the common clock, and the gap to the issue before, ns."""
+    columns = ranks[position].columns.collectives
+    issued = columns["issued_ns"]
+    gap = np.diff(issued, prepend=issued[:1])[rows]
+    times = [clocks.aligned(position, columns[name][rows]).astype(np.float64) for name in ("issued_ns", "started_ns")]
+    return times[0], times[1], gap.astype(np.float64)

@@ -1,0 +1,241 @@
+"""The clocks of a run's hosts, read from its collectives."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+import numpy as np
+
+from commlens.analyzers.across.matching import EVERYONE, Matched
+from commlens.analyzers.across.offsets import Bounds, Contradiction, Offset, fit_offset
+from commlens.analyzers.across.order import CLOCK_NOISE_NS
+from commlens.analyzers.intervals import Ints
+from commlens.analyzers.ranks import RankFacts
+from commlens.trace.schema import MISSING
+
+# No rank can complete one of these before every rank has begun it. An all_to_all may have empty parts.
+_BINDING = tuple(op for op in EVERYONE if op != "all_to_all")
+
+ONE_HOST = "one clock: all ranks are on one host"
+NOT_JOINED = "not joined"
+_LATEST = np.iinfo(np.int64).max
+_WRONG_SHARE = 0.01
+
+
+class _Reader(Protocol):
+    """What reads one clock on another."""
+
+    @property
+    def method(self) -> str:
+        """What it rests on."""
+
+    @property
+    def uncertainty_ns(self) -> int:
+        """How far it can be wrong."""
+
+    def at(self, times: Ints) -> Ints:
+        """What to add to times of the one clock, ns."""
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """How to read every rank's clock on the clock of the first host.
+
+    Attributes:
+        method: how the clocks were compared.
+        uncertainty_ns: the most any two ranks' aligned times can be wrong against each other.
+        shift_ns: added to each rank's own times first, so that ranks of a host agree, shape (ranks,).
+        offsets: for each rank the offsets to apply in turn, from its host towards the first.
+        refusal: why times of different ranks cannot be compared, None where they can.
+        contradiction: the refusal is that what was recorded contradicts itself: then nothing may be concluded
+            from comparing ranks, not even from durations.
+    """
+
+    method: str
+    uncertainty_ns: int
+    shift_ns: Ints
+    offsets: tuple[tuple[_Reader, ...], ...]
+    refusal: str | None
+    contradiction: bool = False
+
+    def aligned(self, rank: int, times: Ints) -> Ints:
+        """Times of the rank at position `rank` on the common clock, ns; MISSING stays so."""
+        result = times + self.shift_ns[rank]
+        for offset in self.offsets[rank]:
+            result = result + offset.at(result)
+        return np.where(times == MISSING, MISSING, result)
+
+
+def find_clocks(ranks: Sequence[RankFacts], matched: Sequence[Matched]) -> Clocks:
+    """Compare the clocks of all hosts.
+
+    Ranks of one host (same boot id) share a monotonic clock, so they need no estimate; their wall clocks
+    are that clock plus an offset each read once. Hosts are compared by what collectives allow (see
+    `offsets`), along the chain of least uncertainty to the host of the first rank.
+    """
+    machines = _machines(ranks)
+    shift = _shifts(ranks, machines)
+    facts = [_Times(ranks, m, shift) for m in matched if m.is_op(*_BINDING).any()]
+    broken = _contradictions_on_one_host(facts, machines)
+    none: tuple[tuple[_Reader, ...], ...] = tuple(() for _ in ranks)
+    if broken:
+        return Clocks(NOT_JOINED, 0, shift, none, broken, contradiction=True)
+    hosts = list(dict.fromkeys(machines))
+    if len(hosts) <= 1:
+        return Clocks(ONE_HOST, 0, shift, none, None)
+    fitted = _edges(facts, machines)
+    contradictions = [edge for edge in fitted.values() if isinstance(edge, Contradiction)]
+    if contradictions:
+        reason = f"the clocks contradict each other: {contradictions[0].reason}"
+        return Clocks(NOT_JOINED, 0, shift, none, reason, contradiction=True)
+    chains = _chains({pair: e for pair, e in fitted.items() if isinstance(e, Offset)}, machines[0])
+    if len(chains) < len(hosts):
+        apart = len(hosts) - len(chains)
+        reason = f"no collective joins {apart} of {len(hosts)} hosts with the first rank's, so their clocks are unknown"
+        return Clocks(NOT_JOINED, 0, shift, none, reason)
+    worst = sorted(uncertainty for uncertainty, _ in chains.values())
+    methods = sorted({offset.method for _, chain in chains.values() for offset in chain})
+    # Two hosts are wrong against each other by the sum of both at most.
+    return Clocks(
+        "collectives: " + ", ".join(methods),
+        sum(worst[-2:]),
+        shift,
+        tuple(chains[machine][1] for machine in machines),
+        None,
+    )
+
+
+def _machines(ranks: Sequence[RankFacts]) -> list[str]:
+    """What tells each rank's host; ranks whose host is not known are taken to share one."""
+    return [facts.who.machine for facts in ranks]
+
+
+def _shifts(ranks: Sequence[RankFacts], machines: Sequence[str]) -> Ints:
+    """What makes the wall clocks of a host's ranks one, ns: they share the monotonic clock."""
+    first: dict[str, int | None] = {}
+    shifts = []
+    for facts, machine in zip(ranks, machines, strict=True):
+        own = facts.who.wall_offset_ns
+        base = first.setdefault(machine, own)
+        shifts.append(base - own if machine and base is not None and own is not None else 0)
+    return np.array(shifts, np.int64)
+
+
+class _Times:
+    """When each member took part in the collectives of a communicator that everyone waits for."""
+
+    def __init__(self, ranks: Sequence[RankFacts], matched: Matched, shift: Ints) -> None:
+        chosen = (matched.is_op(*_BINDING) & ~matched.conflict) & ((matched.bytes != 0) | matched.is_op("barrier"))
+        self.present = np.array(matched.communicator.present)
+        shape = (self.present.size, int(chosen.sum()))
+        self.issued, self.ends = np.full(shape, MISSING, np.int64), np.full(shape, MISSING, np.int64)
+        for line, position in enumerate(self.present):
+            rows, columns = matched.rows[line, chosen], ranks[position].columns
+            seen = rows != MISSING
+            self.issued[line] = _shifted(_began(ranks[position], rows), seen, shift[position])
+            self.ends[line] = _shifted(columns.collectives["completed_ns"][rows], seen, shift[position])
+
+
+def _began(facts: RankFacts, rows: Ints) -> Ints:
+    """When the rank's part cannot have been under way yet: its start where a device timed it, else its issue."""
+    columns = facts.columns.collectives
+    device = facts.columns.words["timing"].equals("device")[rows]
+    return np.where(device, columns["started_ns"][rows], columns["issued_ns"][rows])
+
+
+def _shifted(times: Ints, seen: Ints, shift: int) -> Ints:
+    return np.where(seen & (times != MISSING), times + shift, MISSING)
+
+
+def _contradictions_on_one_host(facts: Sequence[_Times], machines: Sequence[str]) -> str | None:
+    """Whether ranks that share a clock complete collectives which others of them have not begun."""
+    wrong = total = 0
+    for times in facts:
+        for host in sorted({machines[position] for position in times.present}):
+            own = [line for line, position in enumerate(times.present) if machines[position] == host]
+            ends, begun = _earliest(times.ends[own]), times.issued[own].max(axis=0)
+            total += int((begun != MISSING).sum())
+            wrong += int((ends + CLOCK_NOISE_NS < begun).sum())
+    if wrong <= _WRONG_SHARE * total:
+        return None
+    return (
+        f"{wrong} of {total} collectives end on one rank before another rank of the same host has begun them:"
+        " the ranks are matched wrongly, or are not of one run"
+    )
+
+
+def _earliest(times: Ints) -> Ints:
+    """Smallest known time of each column, _LATEST where there is none."""
+    return np.asarray(np.where(times == MISSING, _LATEST, times).min(axis=0))
+
+
+class _Reversed:
+    """An offset read the other way."""
+
+    def __init__(self, offset: Offset) -> None:
+        self._offset = offset
+        self.method, self.uncertainty_ns = offset.method, offset.uncertainty_ns
+
+    def at(self, times: Ints) -> Ints:
+        """What to add to a time of a's clock to read b's."""
+        other = times - self._offset.at(times)
+        for _ in range(3):  # drifts are below 1e-3: each round gains three digits
+            other = times - self._offset.at(other)
+        return other - times
+
+
+def _edges(facts: Sequence[_Times], machines: Sequence[str]) -> Mapping[tuple[str, str], Offset | Contradiction]:
+    """Offset of host b as host a reads it, for each (a, b) compared: in every communicator all with its first host."""
+    bounds: defaultdict[tuple[str, str], list[Bounds]] = defaultdict(list)
+    for times in facts:
+        hosts = list(dict.fromkeys(machines[position] for position in times.present))
+        for other in hosts[1:]:
+            bounds[hosts[0], other].append(_bounds(times, machines, hosts[0], other))
+    found = {pair: fit_offset(_joined(each)) for pair, each in bounds.items()}
+    return {pair: offset for pair, offset in found.items() if offset is not None}
+
+
+def _bounds(times: _Times, machines: Sequence[str], a: str, b: str) -> Bounds:
+    """What each collective says of b's clock against a's."""
+    lines = [[line for line, p in enumerate(times.present) if machines[p] == host] for host in (a, b)]
+    known = np.ones(times.ends.shape[1], bool)
+    for own in lines:
+        known &= ((times.ends[own] != MISSING) & (times.issued[own] != MISSING)).all(axis=0)
+    ends, issued = times.ends[:, known], times.issued[:, known]
+    end_a, end_b = (ends[own].min(axis=0) for own in lines)
+    begun_a, begun_b = (issued[own].max(axis=0) for own in lines)
+    both = lines[0] + lines[1]
+    shortest = (ends[both] - issued[both]).min(axis=0)
+    return Bounds(end_b, begun_a - end_b, end_a - begun_b, end_a - end_b, np.maximum(shortest, 1))
+
+
+def _joined(parts: Sequence[Bounds]) -> Bounds:
+    names = ("time_ns", "lower_ns", "upper_ns", "ends_ns", "slack_ns")
+    joined = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
+    order = np.argsort(joined[0], kind="stable")
+    return Bounds(*(values[order] for values in joined))
+
+
+def _chains(edges: Mapping[tuple[str, str], Offset], first: str) -> dict[str, tuple[int, tuple[_Reader, ...]]]:
+    """Least summed uncertainty (Dijkstra) and the offsets from each host to the first one."""
+    neighbours: defaultdict[str, list[tuple[str, _Reader]]] = defaultdict(list)
+    for (a, b), offset in edges.items():
+        neighbours[a].append((b, offset))
+        neighbours[b].append((a, _Reversed(offset)))
+    found: dict[str, tuple[int, tuple[_Reader, ...]]] = {}
+    order = count()  # so that equals are never compared further
+    waiting: list[tuple[int, int, str, tuple[_Reader, ...]]] = [(0, next(order), first, ())]
+    while waiting:
+        uncertainty, _, host, chain = heapq.heappop(waiting)
+        if host in found:
+            continue
+        found[host] = uncertainty, chain
+        for other, reader in neighbours[host]:
+            total = uncertainty + reader.uncertainty_ns
+            heapq.heappush(waiting, (total, next(order), other, (reader, *chain)))
+    return found

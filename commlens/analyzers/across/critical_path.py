@@ -1,0 +1,172 @@
+"""The chain of work and transfers that fixes the end of each step, walked backwards across ranks.
+
+From the end of the step on the rank that ends last: computing -> stay on the rank; a standstill for
+collective k -> its transfer since the last arrival, then on with the rank that arrived last; where
+that one's part was queued behind an earlier collective of its group, through that one first. Waiting
+and hidden communication are never on it. Parts tile the time between the ends of two steps.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from commlens.analyzers.across.clocks import Clocks
+from commlens.analyzers.across.communicators import split_by
+from commlens.analyzers.across.waits import Waits
+from commlens.analyzers.intervals import Intervals, Ints, length_within, merge
+from commlens.analyzers.ranks import RankFacts
+from commlens.trace.schema import MISSING, PHASES
+
+TRANSFER, UNMATCHED, OTHER = "transfer", "unmatched communication", "other"
+_Key = tuple[str, int, str]  # kind, position of the rank, name of what it did ("group: op" of a transfer)
+
+
+@dataclass(frozen=True)
+class Path:
+    """The critical path over several steps.
+
+    Attributes:
+        steps: how many steps were walked.
+        total_ns: their length together: the sum of all parts.
+        parts: ns by (kind, position of the rank, name).
+    """
+
+    steps: int
+    total_ns: int
+    parts: dict[_Key, int]
+
+
+def find_path(ranks: Sequence[RankFacts], waits: Sequence[Waits], clocks: Clocks) -> Path | None:
+    """Walk the analysed steps that all ranks have; None where there are none, or clocks are not joined."""
+    if clocks.refusal or not ranks or any(facts.budget is None for facts in ranks):
+        return None
+    lines = [
+        _Line(facts, own, clocks, position) for position, (facts, own) in enumerate(zip(ranks, waits, strict=True))
+    ]
+    common = ranks[0].steps.index
+    for facts in ranks[1:]:
+        common = np.intersect1d(common, facts.steps.index)
+    if not common.size:
+        return None
+    starts, ends = (np.array([line.bounds(common)[side] for line in lines]) for side in (0, 1))
+    parts: defaultdict[_Key, int] = defaultdict(int)
+    total = 0
+    for step in range(common.size):
+        begin, end = int(starts[:, step].max()), int(ends[:, step].max())
+        _walk(lines, int(ends[:, step].argmax()), begin, end, parts)
+        total += end - begin
+    for line in lines:
+        line.charge_own_time(parts)
+    return Path(int(common.size), total, {key: ns for key, ns in parts.items() if ns})
+
+
+class _Line:
+    """One rank as the walk needs it: its standstills and its phases on the common clock."""
+
+    def __init__(self, facts: RankFacts, waits: Waits, clocks: Clocks, position: int) -> None:
+        self.position, self.facts, self.waits = position, facts, waits
+        self._clocks = clocks
+        rows = facts.columns.collectives
+        still = np.flatnonzero(facts.blocked.ends > facts.blocked.starts)
+        still = still[np.argsort(facts.blocked.ends[still], kind="stable")]
+        self.still_rows = still
+        self.still_starts = self._aligned(facts.blocked.starts[still])
+        self.still_ends = self._aligned(facts.blocked.ends[still])
+        self.need = self._aligned(waits.need_ns)
+        self.issued, self.started = self._aligned(rows["issued_ns"]), self._aligned(rows["started_ns"])
+        self.phases = {phase: self._phase(phase) for phase in PHASES}
+        self._before = _freed_by(facts)
+        self.followed: list[tuple[int, int]] = []
+
+    def _aligned(self, times: Ints) -> Ints:
+        return self._clocks.aligned(self.position, times)
+
+    def _phase(self, phase: str) -> Intervals:
+        columns = self.facts.columns
+        rows = columns.during(phase) & (columns.phases["thread"] == columns.training_thread)
+        return merge(self._aligned(columns.phases["start_ns"][rows]), self._aligned(columns.phases["end_ns"][rows]))
+
+    def bounds(self, index: Ints) -> tuple[Ints, Ints]:
+        chosen = np.searchsorted(self.facts.steps.index, index)
+        steps = self.facts.steps
+        return self._aligned(steps.start_ns[chosen]), self._aligned(steps.end_ns[chosen])
+
+    def last_standstill(self, before: int) -> int | None:
+        """The latest standstill that ended by then."""
+        found = int(np.searchsorted(self.still_ends, before, side="right")) - 1
+        return found if found >= 0 else None
+
+    def queued_behind(self, row: int) -> int | None:
+        """The row whose end let this one start, where it had to queue."""
+        earlier = int(self._before[row])
+        return earlier if earlier != MISSING and self.started[row] > self.issued[row] else None
+
+    def transfer_name(self, row: int) -> str:
+        words = self.facts.columns.words
+        group, op = (words[name].words[words[name].codes[row]] for name in ("group", "op"))
+        return f"{op} in group {group}"
+
+    def charge_own_time(self, parts: defaultdict[_Key, int]) -> None:
+        """Charge the time it was followed for to its phases, the rest to OTHER."""
+        starts, ends = (np.array([each[side] for each in self.followed], np.int64) for side in (0, 1))
+        left = ends - starts
+        for phase, times in self.phases.items():
+            # Where phases overlap (a forward recomputed in a backward) time counts once, for the first.
+            ns = np.minimum(length_within(times, starts, ends), left)
+            left = left - ns
+            parts["compute", self.position, phase] += int(ns.sum())
+        parts[OTHER, self.position, ""] += int(left.sum())
+
+
+def _freed_by(facts: RankFacts) -> Ints:
+    """For each row the row of its group whose end is its start, MISSING where there is none, shape (rows,)."""
+    rows = facts.columns.collectives
+    result = np.full(rows["seq"].size, MISSING, np.int64)
+    for _, group in split_by(facts.columns.words["group"].codes):
+        order = group[np.argsort(rows["completed_ns"][group], kind="stable")]
+        ends = rows["completed_ns"][order]
+        place = np.searchsorted(ends, rows["started_ns"][group])
+        found = np.minimum(place, order.size - 1)
+        hit = (ends[found] == rows["started_ns"][group]) & (rows["started_ns"][group] != MISSING)
+        result[group[hit]] = order[found[hit]]
+    return result
+
+
+def _walk(lines: Sequence[_Line], position: int, begin: int, end: int, parts: defaultdict[_Key, int]) -> None:
+    """Walk back from `end` on one rank to `begin`, charging every nanosecond once."""
+    now, line = end, lines[position]
+    seen: set[tuple[int, int]] = set()
+    while now > begin:
+        still = line.last_standstill(now)
+        while still is not None and (line.position, still) in seen:
+            still = still - 1 if still else None
+        stop = begin if still is None else max(begin, int(line.still_ends[still]))
+        line.followed.append((stop, now))
+        if still is None or stop == begin:
+            return
+        seen.add((line.position, still))
+        now, line = _through(lines, line, still, stop, begin, parts)
+
+
+def _through(
+    lines: Sequence[_Line], line: _Line, still: int, now: int, begin: int, parts: defaultdict[_Key, int]
+) -> tuple[int, _Line]:
+    """From the end of a standstill to the moment, and the rank, that made its collective possible."""
+    row: int | None = int(line.still_rows[still])
+    since = int(line.still_starts[still])
+    while row is not None and now > begin:
+        name = line.transfer_name(row)
+        if line.need[row] == MISSING:
+            start = min(now, max(begin, since))
+            parts[UNMATCHED, line.position, name] += now - start
+            return start, line
+        arrival = max(begin, min(now, int(line.need[row])))
+        parts[TRANSFER, line.position, name] += now - arrival
+        now, last_row = arrival, int(line.waits.last_row[row])
+        line = lines[int(line.waits.last[row])]
+        row, since = line.queued_behind(last_row), int(line.issued[last_row])
+    return now, line

@@ -1,0 +1,84 @@
+"""Exposed communication of one rank, split into waiting for late ranks and moving bytes.
+
+A standstill is charged to what the communicator is doing at that instant: while the collective itself
+is queued behind an earlier one of its group, to that one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commlens.analyzers.across.communicators import split_by
+from commlens.analyzers.across.waits import Waits
+from commlens.analyzers.intervals import Intervals, Ints, intersect, length_within, merge, subtract
+from commlens.analyzers.ranks import RankFacts
+from commlens.trace.schema import MISSING
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """One rank's standstill in analysed steps, int64 ns.
+
+    wait + transfer + unsplit == exposed, for each row and for each step.
+
+    Attributes:
+        row_wait: of each collective row, shape (rows,).
+        row_unsplit: of each row whose collective could not be matched across the ranks, shape (rows,).
+        wait: of each analysed step, shape (steps,).
+        transfer: of each analysed step, shape (steps,).
+        unsplit: of each analysed step, shape (steps,).
+    """
+
+    row_wait: Ints
+    row_unsplit: Ints
+    wait: Ints
+    transfer: Ints
+    unsplit: Ints
+
+
+def split_exposed(facts: RankFacts, waits: Waits) -> Exposed:
+    """Split the standstill of one rank."""
+    waiting = _while_waiting(facts, waits)
+    unknown = (waits.need_ns == MISSING) & (facts.blocked.ends > facts.blocked.starts)
+    starts, ends = facts.blocked.starts, facts.blocked.ends
+    unsplit = merge(starts[unknown], ends[unknown])
+    exposed = facts.budget.exposed if facts.budget is not None else np.zeros(facts.steps.index.size, np.int64)
+    steps = facts.steps.start_ns, facts.steps.end_ns
+    step_wait = length_within(subtract(waiting, unsplit), *steps)
+    step_unsplit = length_within(unsplit, *steps)
+    inside = intersect(waiting, facts.steps.window)
+    return Exposed(
+        row_wait=np.where(unknown, 0, length_within(inside, starts, np.maximum(starts, ends))),
+        row_unsplit=np.where(unknown, facts.exposed_ns, 0),
+        wait=step_wait,
+        transfer=exposed - step_wait - step_unsplit if facts.budget is not None else exposed,
+        unsplit=step_unsplit,
+    )
+
+
+def _while_waiting(facts: RankFacts, waits: Waits) -> Intervals:
+    """When the rank stood still and its communicator only waited for a late rank, merged."""
+    blocked, started = facts.blocked, facts.columns.collectives["started_ns"]
+    stalled = (blocked.ends > blocked.starts) & (waits.need_ns != MISSING)
+    begin, end = np.maximum(blocked.starts, started), np.minimum(blocked.ends, waits.need_ns)
+    pieces = [(begin[stalled], end[stalled])]
+    queued = stalled & (started > blocked.starts)
+    for _, rows in split_by(facts.columns.words["group"].codes) if queued.any() else []:
+        if queued[rows].any():
+            pieces.append(_queued_behind(facts, waits, rows, rows[queued[rows]]))
+    starts, ends = (np.concatenate([piece[side] for piece in pieces]) for side in (0, 1))
+    return merge(starts, ends)
+
+
+def _queued_behind(facts: RankFacts, waits: Waits, group: Ints, queued: Ints) -> Intervals:
+    """Standstill for queued collectives while every one under way in their group waited."""
+    started, completed = (facts.columns.collectives[name][group] for name in ("started_ns", "completed_ns"))
+    need = waits.need_ns[group]
+    known: NDArray[np.bool_] = (need != MISSING) & (completed != MISSING)
+    waiting = merge(started[known], np.minimum(need, completed)[known])
+    moving = merge(np.maximum(need, started)[known], completed[known])
+    until = np.minimum(facts.blocked.ends, facts.columns.collectives["started_ns"])[queued]
+    return intersect(merge(facts.blocked.starts[queued], until), subtract(waiting, moving))

@@ -1,0 +1,138 @@
+"""Who is waited for: each rank's waiting in collectives that need every rank, step by step.
+
+The rank that waits least is the one the others wait for: all leave such a collective together, so
+whoever came last waited for nobody. Where the hosts' clocks are too unsure for that, waiting is what a
+rank's part took longer than the shortest one, which no clock can change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commlens.analyzers.across.clocks import Clocks
+from commlens.analyzers.across.exposed import Exposed
+from commlens.analyzers.across.matching import EVERYONE, Matched
+from commlens.analyzers.across.waits import Waits
+from commlens.analyzers.grouped import Floats, sums
+from commlens.analyzers.intervals import Ints
+from commlens.analyzers.ranks import RankFacts
+from commlens.trace.schema import MISSING
+
+_NEGLIGIBLE = 0.005  # of a step
+STEP, COLLECTIVE = "step", "collective"
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """Waiting of every rank in every sample.
+
+    Attributes:
+        unit: what a sample is: a STEP, or a COLLECTIVE where steps are not known.
+        index: number of the step in the job, or of the collective, shape (samples,).
+        wait_ns: waiting, shape (ranks, samples).
+        exposed: the waiting is standstill of the training thread; all waiting where False.
+        clock_free: it is from durations alone.
+        sample_ns: median length of a step; of the trace over the samples where there are no steps.
+    """
+
+    unit: str
+    index: Ints
+    wait_ns: Floats
+    exposed: bool
+    clock_free: bool
+    sample_ns: float
+
+    @property
+    def excess_ns(self) -> Floats:
+        """Waiting beyond that of the rank that waits least, mean over ranks, shape (samples,)."""
+        return np.asarray(self.wait_ns.mean(axis=0) - self.wait_ns.min(axis=0))
+
+
+def find_lateness(
+    ranks: Sequence[RankFacts],
+    waits: Sequence[Waits],
+    exposed: Sequence[Exposed],
+    matched: Sequence[Matched],
+    clocks: Clocks,
+) -> Lateness | None:
+    """Waiting by step, else by collective; None where fewer than two ranks or no collective can tell."""
+    if len(ranks) < 2:
+        return None
+    return _by_step(ranks, waits, exposed, clocks) or (
+        None if clocks.refusal else _by_collective(ranks, waits, matched)
+    )
+
+
+def _by_step(
+    ranks: Sequence[RankFacts], waits: Sequence[Waits], exposed: Sequence[Exposed], clocks: Clocks
+) -> Lateness | None:
+    index = ranks[0].steps.index
+    for facts in ranks[1:]:
+        index = np.intersect1d(index, facts.steps.index)
+    if not index.size:
+        return None
+    still = all(facts.budget is not None for facts in ranks)
+    free = _too_unsure(ranks, clocks)
+    table = np.zeros((len(ranks), index.size))
+    lengths = np.zeros((len(ranks), index.size))
+    for line, (facts, own, split) in enumerate(zip(ranks, waits, exposed, strict=True)):
+        per_row = _waiting(facts, own, split, still, free)
+        chosen = np.searchsorted(facts.steps.index, index)
+        table[line] = _per_step(facts, np.where(_needs_everyone(facts), per_row, 0))[chosen]
+        lengths[line] = (facts.steps.end_ns - facts.steps.start_ns)[chosen]
+    return Lateness(STEP, index, table, still, free, float(np.median(lengths)))
+
+
+def _too_unsure(ranks: Sequence[RankFacts], clocks: Clocks) -> bool:
+    """Whether an error of the clocks, made anew in every collective of a step, could make up a finding."""
+    if clocks.refusal:
+        return True
+    steps = sum(facts.steps.index.size for facts in ranks)
+    length = np.median(np.concatenate([facts.steps.end_ns - facts.steps.start_ns for facts in ranks]))
+    per_step = sum(int((facts.analysed * _needs_everyone(facts)).sum()) for facts in ranks) / steps
+    return bool(clocks.uncertainty_ns * per_step > _NEGLIGIBLE * length)
+
+
+def _waiting(facts: RankFacts, own: Waits, split: Exposed, still: bool, free: bool) -> Ints:
+    """Waiting of each row in an analysed step, ns: of the standstill if that is known, of the whole if not."""
+    if not free:
+        return split.row_wait if still else np.maximum(own.wait_ns, 0) * facts.analysed
+    rows = facts.columns.collectives
+    known = own.shortest_ns != MISSING
+    duration = np.where(known, rows["completed_ns"] - rows["started_ns"], 0)
+    stalled = np.minimum(duration, facts.exposed_ns) if still else duration * facts.analysed
+    return np.where(known, np.maximum(stalled - own.shortest_ns, 0), 0)
+
+
+def _per_step(facts: RankFacts, values: Ints) -> Floats:
+    """Sum of a row's values in the step it was issued in, shape (steps,)."""
+    step = np.searchsorted(facts.steps.start_ns, facts.columns.collectives["issued_ns"], side="right") - 1
+    return sums(values, np.maximum(step, 0), facts.steps.index.size)
+
+
+def _needs_everyone(facts: RankFacts) -> NDArray[np.bool_]:
+    op = facts.columns.words["op"]
+    return np.isin(op.codes, [code for code, word in enumerate(op.words) if word in EVERYONE])
+
+
+def _by_collective(ranks: Sequence[RankFacts], waits: Sequence[Waits], matched: Sequence[Matched]) -> Lateness | None:
+    """Waiting in each collective that all ranks take part in."""
+    tables, times = [], []
+    for each in matched:
+        if each.communicator.present != tuple(range(len(ranks))):
+            continue
+        chosen = each.rows[:, each.is_op(*EVERYONE) & each.whole]
+        table = np.array([own.wait_ns[rows] for own, rows in zip(waits, chosen, strict=True)])
+        known = (table != MISSING).all(axis=0)
+        tables.append(table[:, known])
+        times.append(ranks[0].columns.collectives["issued_ns"][chosen[0, known]])
+    if not tables or not sum(table.shape[1] for table in tables):
+        return None
+    when = np.concatenate(times)
+    table = np.concatenate(tables, axis=1)[:, np.argsort(when, kind="stable")].astype(np.float64)
+    span = float(np.ptp(when)) / max(when.size - 1, 1)
+    return Lateness(COLLECTIVE, np.arange(when.size), table, False, False, span)

@@ -1,0 +1,146 @@
+"""Like compared with like: the same operation, size and group shape in different groups, and over time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from commlens.analyzers.across.communicators import Communicator
+from commlens.analyzers.across.exposed import Exposed
+from commlens.analyzers.across.transfers import Transfers
+from commlens.analyzers.grouped import group_keys
+from commlens.analyzers.ranks import RankFacts
+from commlens.trace.schema import MISSING
+
+_FEWEST = 5  # transfers, to speak of a usual one
+_SLOWER = 1.25  # times the usual transfer of its like, to be called slow
+
+
+@dataclass(frozen=True)
+class Usual:
+    """The usual transfer of one operation and size in one group.
+
+    Attributes:
+        communicator: which group.
+        op: torch's spelling.
+        bytes: message size.
+        ms: median transfer.
+        low_ms: first quartile.
+        high_ms: third quartile.
+        samples: how many it rests on.
+        exposed_ms: exposed transfer of such collectives per step, mean over the group's members.
+    """
+
+    communicator: Communicator
+    op: str
+    bytes: int
+    ms: float
+    low_ms: float
+    high_ms: float
+    samples: int
+    exposed_ms: float
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A group that is slower than its like.
+
+    Attributes:
+        usual: its transfers, the costliest operation and size.
+        like_ms: median of what the same takes in the other groups.
+        peers: how many others.
+        lost_ms: exposed transfer per step beyond that, all its operations and sizes together.
+    """
+
+    usual: Usual
+    like_ms: float
+    peers: int
+    lost_ms: float
+
+
+def usual_transfers(
+    ranks: Sequence[RankFacts], exposed: Sequence[Exposed], transfers: Sequence[Transfers]
+) -> list[Usual]:
+    """The usual transfer of every group, operation and size with enough samples."""
+    found = []
+    for each in transfers:
+        matched, which = each.timed.matched, each.which
+        if not which.size:
+            continue
+        keys, first = group_keys([matched.op[which], matched.bytes[which]])
+        for key in range(first.size):
+            own = np.flatnonzero(keys == key)
+            size = int(matched.bytes[which[first[key]]])
+            if own.size >= _FEWEST and size > 0:
+                low, middle, high = np.percentile(each.ns[own], (25, 50, 75)) / 1e6
+                cost = _exposed_ms(ranks, exposed, each, which[own])
+                op = matched.ops[matched.op[which[first[key]]]]
+                found.append(Usual(matched.communicator, op, size, middle, low, high, own.size, cost))
+    return found
+
+
+def _exposed_ms(
+    ranks: Sequence[RankFacts], exposed: Sequence[Exposed], transfers: Transfers, which: np.ndarray
+) -> float:
+    """Exposed transfer of some collectives, ms per step and member."""
+    matched = transfers.timed.matched
+    total, steps = 0.0, 0
+    for line, position in enumerate(matched.communicator.present):
+        rows = matched.rows[line, which]
+        rows = rows[rows != MISSING]
+        own = exposed[position]
+        total += float((ranks[position].exposed_ns - own.row_wait - own.row_unsplit)[rows].sum())
+        steps += ranks[position].steps.index.size
+    return total / steps / 1e6 if steps else 0.0
+
+
+def slow_groups(usual: Sequence[Usual]) -> list[Slow]:
+    """Groups that take longer than their like, the costliest first."""
+    alike: defaultdict[tuple[str, int, int, str | None, bool], list[Usual]] = defaultdict(list)
+    for each in usual:
+        shape = len(each.communicator.members), each.communicator.scope, each.communicator.point_to_point
+        alike[(each.op, each.bytes, *shape)].append(each)
+    worst: dict[int, list[tuple[Usual, float, int]]] = defaultdict(list)
+    for peers in alike.values():
+        for each in peers:
+            others = [other for other in peers if other.communicator.members != each.communicator.members]
+            if not others:
+                continue
+            like = float(np.median([other.ms for other in others]))
+            if each.ms > _SLOWER * like and each.low_ms > max(like, float(np.median([o.high_ms for o in others]))):
+                worst[id(each.communicator)].append((each, like, len(others)))
+    slow = []
+    for found in worst.values():
+        lost = sum(each.exposed_ms * (1 - like / each.ms) for each, like, _ in found)
+        each, like, peers_seen = max(found, key=lambda item: item[0].exposed_ms)
+        slow.append(Slow(each, like, peers_seen, lost))
+    return sorted(slow, key=lambda each: -each.lost_ms)
+
+
+def common_place(slow: Sequence[Slow], usual: Sequence[Usual], places: dict[int, str]) -> str | None:
+    """The host (or rank) that all slow groups share and whose every group is slow; None where there is no one.
+
+    Args:
+        slow: the slow groups.
+        usual: all groups compared.
+        places: of each global rank, the host or whatever is suspected.
+    """
+
+    def of(communicator: Communicator) -> frozenset[str]:
+        return frozenset(places[rank] for rank in communicator.members if rank in places)
+
+    slow_sets = [of(each.usual.communicator) for each in slow]
+    if len(slow_sets) < 2:
+        return None
+    shared = frozenset.intersection(*slow_sets)
+    slow_ids = {id(each.usual.communicator) for each in slow}
+    for place in sorted(shared):
+        groups = {
+            id(each.communicator) for each in usual if place in of(each.communicator) and len(of(each.communicator)) > 1
+        }
+        if groups and groups <= slow_ids:
+            return place
+    return None

@@ -1,0 +1,81 @@
+"""One line a rank: how often it is last, what it waits, what the others wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.across.matching import EVERYONE
+from commlens.analyzers.grouped import Floats
+from commlens.analyzers.ranks import RankFacts
+from commlens.trace.schema import MISSING
+
+
+@dataclass(frozen=True)
+class RankLine:
+    """A rank beside the others.
+
+    Attributes:
+        rank: global rank.
+        host: name of its host.
+        arrives_last: collectives that need every rank, in which it came last.
+        arrives_last_share: the same over those it took part in, 0..1; None where there are none.
+        wait_ms_per_step: its exposed waiting, mean over steps; all its waiting where steps' budgets are not known.
+        caused_wait_ms_per_step: the others' waiting while it was the last to come, mean over them.
+        imbalance_ms_per_step: its own time (compute and other) less the mean of all ranks; None where not known.
+    """
+
+    rank: int
+    host: str | None
+    arrives_last: int | None
+    arrives_last_share: float | None
+    wait_ms_per_step: float | None
+    caused_wait_ms_per_step: float | None
+    imbalance_ms_per_step: float | None
+
+
+def rank_lines(ranks: Sequence[RankFacts], joined: Joined) -> tuple[RankLine, ...]:
+    """A line for every rank; per step, or per trace where no rank has steps."""
+    count = len(ranks)
+    caused, waited = np.zeros(count), np.zeros(count)
+    for position, (facts, own, parts) in enumerate(zip(ranks, joined.waits, joined.exposed, strict=True)):
+        still = parts.row_wait if facts.budget is not None else np.where(facts.analysed > 0, own.wait_ns, 0)
+        still = still if facts.steps.index.size else np.maximum(own.wait_ns, 0)
+        charged = (own.last != MISSING) & (own.last != position)
+        caused += np.bincount(own.last[charged], weights=still[charged], minlength=count)
+        waited[position] = still.sum()
+    steps = [max(facts.steps.index.size, 1) * 1e6 for facts in ranks]
+    last, all_of = _last(joined, count)
+    extra = _imbalance(ranks)
+    known = joined.clocks.refusal is None and count > 1
+    return tuple(
+        RankLine(
+            rank=facts.rank,
+            host=facts.who.host,
+            arrives_last=int(last[p]) if known else None,
+            arrives_last_share=round(float(last[p] / all_of[p]), 4) if known and all_of[p] else None,
+            wait_ms_per_step=round(waited[p] / steps[p], 6) if known else None,
+            caused_wait_ms_per_step=round(caused[p] / steps[p] / (count - 1), 6) if known else None,
+            imbalance_ms_per_step=None if extra is None else round(float(extra[p]), 6),
+        )
+        for p, facts in enumerate(ranks)
+    )
+
+
+def _last(joined: Joined, count: int) -> tuple[Floats, Floats]:
+    """Collectives that need everyone: in how many each rank was the last, and took part."""
+    last, taken = np.zeros(count), np.zeros(count)
+    for timed in joined.timed:
+        own = timed.last[timed.matched.is_op(*EVERYONE) & (timed.last != MISSING)]
+        last += np.bincount(own, minlength=count)
+        taken[list(timed.matched.communicator.present)] += own.size
+    return last, taken
+
+
+def _imbalance(ranks: Sequence[RankFacts]) -> Floats | None:
+    """Own time of each rank less the mean, ms per step."""
+    own = [np.median(f.budget.step - f.budget.exposed) if f.budget is not None else np.nan for f in ranks]
+    return None if np.isnan(own).any() or len(own) < 2 else (np.array(own) - np.mean(own)) / 1e6

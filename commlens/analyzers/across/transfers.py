@@ -1,0 +1,112 @@
+"""The transfer times that bandwidths and costs rest on, and the cost of each group's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commlens.analyzers.across.clocks import Clocks
+from commlens.analyzers.across.costs import Cost, fit_cost
+from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.across.waits import Timed
+from commlens.analyzers.intervals import Ints
+from commlens.analyzers.ranks import RankFacts
+from commlens.trace.schema import MISSING
+
+ALIGNED, CLOCK_FREE = "transfer, on one clock", "transfer, smallest duration over the ranks"
+BLURRED = 0.1  # clocks less sure than this share of a transfer are not used to measure it
+
+
+@dataclass(frozen=True)
+class Transfers:
+    """The measured transfers of one communicator, analysed steps only, shape (n,) each.
+
+    Attributes:
+        timed: whose they are.
+        which: positions among its collectives.
+        ns: how long each took.
+        basis: ALIGNED, or CLOCK_FREE where clocks are not joined or too unsure.
+    """
+
+    timed: Timed
+    which: Ints
+    ns: Ints
+    basis: str
+
+
+@dataclass(frozen=True)
+class CostLine(Cost):
+    """Cost of messages of one group and operation: transfer = alpha + bytes / bandwidth.
+
+    Attributes:
+        group: torch's name of the group.
+        op: torch's spelling.
+        scope: "intra-node", "inter-node", or None where hosts are not known.
+        ranks: members, global; sender and receiver of messages.
+        basis: how transfers were measured.
+    """
+
+    group: str
+    op: str
+    scope: str | None
+    ranks: tuple[int, ...]
+    basis: str
+
+
+def measured(ranks: Sequence[RankFacts], joined: Joined) -> tuple[Transfers, ...]:
+    """The transfers of each communicator, by the measure that its clocks allow."""
+    any_steps = any(facts.steps.index.size for facts in ranks)
+    found = []
+    for timed in joined.timed:
+        ns, basis = _best(timed, joined.clocks)
+        chosen = (ns != MISSING) & (_analysed(ranks, timed) if any_steps else True)
+        which = np.flatnonzero(chosen)
+        found.append(Transfers(timed, which, ns[which], basis))
+    return tuple(found)
+
+
+def _best(timed: Timed, clocks: Clocks) -> tuple[Ints, str]:
+    known = timed.shortest_ns[timed.shortest_ns != MISSING]
+    unsure = bool(known.size) and clocks.uncertainty_ns > BLURRED * float(np.median(known))
+    if clocks.refusal or unsure:
+        return timed.shortest_ns, CLOCK_FREE
+    return timed.transfer_ns, ALIGNED
+
+
+def _analysed(ranks: Sequence[RankFacts], timed: Timed) -> NDArray[np.bool_]:
+    """Collectives that the first member issued in one of its analysed steps."""
+    rows = timed.matched.rows[0]
+    analysed = ranks[timed.matched.communicator.present[0]].analysed
+    return np.asarray((rows != MISSING) & (analysed[rows] > 0))
+
+
+def cost_lines(transfers: Sequence[Transfers]) -> tuple[CostLine, ...]:
+    """The cost of every group and operation whose transfers were measured."""
+    lines = []
+    for each in transfers:
+        matched = each.timed.matched
+        for code in np.unique(matched.op[each.which]):
+            own = matched.op[each.which] == code
+            cost = fit_cost(matched.bytes[each.which][own], each.ns[own])
+            if cost is not None:
+                lines.append(_line(each, matched.ops[code], cost))
+    return tuple(lines)
+
+
+def _line(transfers: Transfers, op: str, cost: Cost) -> CostLine:
+    communicator = transfers.timed.matched.communicator
+    numbers: dict[str, Any] = {
+        name: round(value, 6) if isinstance(value, float) else value for name, value in vars(cost).items()
+    }
+    return CostLine(
+        **numbers,
+        group=communicator.name,
+        op=op,
+        scope=communicator.scope,
+        ranks=communicator.members,
+        basis=transfers.basis,
+    )

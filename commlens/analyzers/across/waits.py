@@ -1,0 +1,172 @@
+"""Wait and transfer of every collective on every rank.
+
+wait = last arrival that the rank depends on - its own arrival; transfer = the rest until its completion.
+Both together are its duration, started to completed, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commlens.analyzers.across.clocks import Clocks
+from commlens.analyzers.across.matching import EVERYONE, Matched
+from commlens.analyzers.intervals import Ints
+from commlens.analyzers.ranks import RankFacts
+from commlens.trace.schema import MISSING
+
+_BLOCK = 1 << 21  # cells worked on at once: bounds the memory
+_FROM_ROOT = ("broadcast", "scatter")
+_TO_ROOT = ("reduce", "gather")
+
+
+@dataclass(frozen=True)
+class Waits:
+    """What one rank waited for, int64 arrays of shape (rows,), MISSING where it cannot be told.
+
+    Attributes:
+        need_ns: the last arrival it depended on, on its own clock; its own arrival where it was the last.
+        wait_ns: how long it waited for that.
+        transfer_ns: the rest of its duration.
+        last: position of the rank that arrived last.
+        last_row: row of that rank's part.
+        shortest_ns: smallest duration of its collective over the ranks, which needs no common clock; MISSING
+            where an end is only an upper bound or a member was not recorded.
+    """
+
+    need_ns: Ints
+    wait_ns: Ints
+    transfer_ns: Ints
+    last: Ints
+    last_row: Ints
+    shortest_ns: Ints
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The collectives of one communicator over all ranks, shape (collectives,) each.
+
+    Attributes:
+        matched: which they are.
+        time_ns: last arrival on the common clock, MISSING where not known.
+        transfer_ns: median over the ranks, MISSING where not known or where an end is only an upper bound.
+        shortest_ns: smallest duration over the ranks, which needs no common clock; MISSING as above.
+        skew_ns: last arrival - first arrival.
+        last: position of the rank that arrived last, MISSING where not known.
+    """
+
+    matched: Matched
+    time_ns: Ints
+    transfer_ns: Ints
+    shortest_ns: Ints
+    skew_ns: Ints
+    last: Ints
+
+
+def find_waits(
+    ranks: Sequence[RankFacts], matched: Sequence[Matched], clocks: Clocks
+) -> tuple[tuple[Waits, ...], tuple[Timed, ...]]:
+    """Split every matched collective; where clocks are not joined only `shortest_ns` is known.
+
+    Returns:
+        One `Waits` a rank, and one `Timed` a communicator.
+    """
+    waits = tuple(_unknown(facts.columns.collectives["seq"].size) for facts in ranks)
+    return waits, tuple(_split(ranks, each, clocks, waits) for each in matched)
+
+
+def _unknown(rows: int) -> Waits:
+    return Waits(*(np.full(rows, MISSING, np.int64) for _ in range(6)))
+
+
+def _split(ranks: Sequence[RankFacts], matched: Matched, clocks: Clocks, waits: Sequence[Waits]) -> Timed:
+    members, count = matched.rows.shape
+    out = Timed(matched, *(np.full(count, MISSING, np.int64) for _ in range(5)))
+    width = max(1, _BLOCK // max(members, 1))
+    for start in range(0, count, width):
+        _split_block(_Block(ranks, matched, clocks, slice(start, start + width)), clocks, waits, out)
+    return out
+
+
+class _Block:
+    """Arrivals and durations of some collectives of a communicator, shape (members, collectives) each."""
+
+    def __init__(self, ranks: Sequence[RankFacts], matched: Matched, clocks: Clocks, part: slice) -> None:
+        self.matched, self.part = matched, part
+        self.present = matched.communicator.present
+        self.rows = matched.rows[:, part]
+        self.started, self.arrivals = np.empty_like(self.rows), np.empty_like(self.rows)
+        self.durations, self.roots = np.empty_like(self.rows), np.full(self.rows.shape[1], MISSING, np.int64)
+        self.sure = np.ones(self.rows.shape[1], bool)  # no end is only an upper bound
+        places = {ranks[position].rank: line for line, position in enumerate(self.present)}
+        for line, position in enumerate(self.present):
+            self._fill(line, ranks[position], clocks, position, places)
+
+    def _fill(self, line: int, facts: RankFacts, clocks: Clocks, position: int, places: dict[int, int]) -> None:
+        rows, seen, columns = self.rows[line], self.rows[line] != MISSING, facts.columns
+        started = np.where(seen, columns.collectives["started_ns"][rows], MISSING)
+        ended = np.where(seen, columns.collectives["completed_ns"][rows], MISSING)
+        known = (started != MISSING) & (ended >= started)
+        self.durations[line] = np.where(known, ended - started, MISSING)
+        self.started[line], self.arrivals[line] = started, clocks.aligned(position, started)
+        self.sure &= known & ~columns.words["timing"].equals("wait")[rows]
+        peers = columns.collectives["peer"][rows]
+        for rank in np.unique(peers[seen]):
+            self.roots[seen & (peers == rank)] = places.get(int(rank), MISSING)
+
+    @property
+    def answerable(self) -> NDArray[np.bool_]:
+        """Where every member took part and arrived at a known time."""
+        return np.asarray(self.matched.whole[self.part] & (self.arrivals != MISSING).all(axis=0))
+
+    def needs(self) -> tuple[Ints, Ints]:
+        """The last arrival that each member depends on, and whose it is (a line), shape (members, collectives)."""
+        lines = np.arange(self.rows.shape[0])[:, None]
+        everyone_waits = self.matched.is_op(*EVERYONE)[self.part]
+        everyone = everyone_waits | self.matched.communicator.point_to_point
+        last = np.broadcast_to(self.arrivals.argmax(axis=0), self.rows.shape)
+        is_root = lines == self.roots
+        from_root = self.matched.is_op(*_FROM_ROOT)[self.part] & (self.roots != MISSING)
+        to_root = self.matched.is_op(*_TO_ROOT)[self.part] & is_root
+        whose = np.where(everyone | to_root, last, np.broadcast_to(lines, self.rows.shape))
+        whose = np.where(from_root, np.broadcast_to(np.maximum(self.roots, 0), self.rows.shape), whose)
+        need = np.take_along_axis(self.arrivals, whose, axis=0)
+        # A message may leave, or a root's data arrive, before the other side has come: then it was not waited for.
+        ended_before = ~everyone_waits & (need > self.arrivals + self.durations)
+        own = (need < self.arrivals) | ended_before
+        return np.where(own, self.arrivals, need), np.where(own, lines, whose)
+
+
+def _split_block(block: _Block, clocks: Clocks, waits: Sequence[Waits], out: Timed) -> None:
+    known = block.answerable
+    # A member that was not recorded may be the one that all waited for: then no time is known to be transfer.
+    whole = block.matched.whole[block.part] & block.sure & block.matched.communicator.complete
+    if whole.any():
+        shortest = block.durations.min(axis=0)[whole]
+        out.shortest_ns[block.part][whole] = shortest
+        for line, position in enumerate(block.present):
+            waits[position].shortest_ns[block.rows[line][whole]] = shortest
+    if clocks.refusal or not known.any():
+        return
+    need, whose = block.needs()
+    # A duration is of the rank's own clock, so the two parts make it up whatever the clocks are.
+    wait = np.where(block.durations == MISSING, MISSING, np.clip(need - block.arrivals, 0, block.durations))
+    transfer = np.where(block.durations == MISSING, MISSING, block.durations - wait)
+    last = block.arrivals.argmax(axis=0)
+    positions = np.array(block.present)
+    for line, position in enumerate(block.present):
+        own, target = block.rows[line][known], waits[position]
+        source = whose[line][known]
+        target.need_ns[own] = block.started[line][known] + (need - block.arrivals)[line][known]
+        target.wait_ns[own], target.transfer_ns[own] = wait[line][known], transfer[line][known]
+        target.last[own] = positions[source]
+        target.last_row[own] = block.rows[source, np.flatnonzero(known)]
+    part = block.part
+    out.time_ns[part][known] = block.arrivals.max(axis=0)[known]
+    out.skew_ns[part][known] = (block.arrivals.max(axis=0) - block.arrivals.min(axis=0))[known]
+    out.last[part][known] = positions[last[known]]
+    sure = known & whole
+    out.transfer_ns[part][sure] = np.median(transfer, axis=0).astype(np.int64)[sure]

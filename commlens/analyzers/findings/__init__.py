@@ -1,0 +1,1 @@
+"""Causes of lost time: each file turns facts into findings of one kind."""

@@ -1,0 +1,66 @@
+"""What is said of a run that has no end and shows no hang."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from commlens.analyzers.abstentions import name_ranks
+from commlens.analyzers.across.signs import end_ns
+from commlens.analyzers.across.stands import Stand
+from commlens.analyzers.findings.hang_words import name_stand
+from commlens.analyzers.findings.naming import seconds
+from commlens.analyzers.ranks import RankFacts
+from commlens.analyzers.report import Abstention
+
+_LOST = "what a rank did in its last second or two is not recorded"
+
+
+def broken_off(
+    ranks: Sequence[RankFacts], stands: Sequence[Stand], infos: Mapping[int, Mapping[str, Any]]
+) -> tuple[Abstention, ...]:
+    """Why no hang is reported, where one might look for it; nothing for a run that ended as it should."""
+    recorded = [facts for facts in ranks if not facts.who.imported]
+    if ranks and not recorded:
+        return (Abstention("hang", "the imported files do not tell how the ranks ended", "a recording by commlens"),)
+    without_end = [facts.rank for facts in recorded if facts.who.ended is None]
+    if not without_end and not stands:
+        return ()
+    facts = {each.rank: each for each in recorded}
+    parts = []
+    if without_end:
+        parts.append(f"{name_ranks(without_end)} {_verb(without_end)} no end (killed, or still running): {_LOST}")
+    if stands:
+        parts.append(_under_way(facts, max(stands, key=_telling), infos))
+    return (Abstention("hang", "; ".join(parts), _needs(stands, infos)),)
+
+
+def _telling(stand: Stand) -> tuple[bool, float]:
+    return bool(stand.absent), stand.waits[0].stood_s
+
+
+def _under_way(facts: Mapping[int, RankFacts], stand: Stand, infos: Mapping[int, Mapping[str, Any]]) -> str:
+    wait = stand.waits[0]
+    usual = "" if wait.normal_s is None else f" (up to {seconds(wait.normal_s)} before)"
+    text = f"{name_ranks(stand.ranks)} {_verb(stand.ranks, 'was', 'were')} in {name_stand(facts, stand)}"
+    text += f" for {seconds(wait.stood_s)} when the recording stops{usual}: too short to call it a hang"
+    left = _left(stand, infos)
+    if left:
+        return f"{text}; {name_ranks(left)} ended without it"
+    return f"{text}; the recording of {name_ranks(stand.absent)} does not show it" if stand.absent else text
+
+
+def _left(stand: Stand, infos: Mapping[int, Mapping[str, Any]]) -> list[int]:
+    """Absent ranks whose process ended by itself."""
+    return [rank for rank in stand.absent if end_ns(infos.get(rank, {})) is not None]
+
+
+def _needs(stands: Sequence[Stand], infos: Mapping[int, Mapping[str, Any]]) -> str:
+    left = sorted({rank for stand in stands for rank in _left(stand, infos)})
+    if left:
+        return f"the last lines of {name_ranks(left)}, which ended without a collective that others were in"
+    return "the launcher's messages: which rank ended first and how"
+
+
+def _verb(ranks: Sequence[int], one: str = "has", many: str = "have") -> str:
+    return one if len(ranks) == 1 else many

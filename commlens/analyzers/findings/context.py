@@ -1,0 +1,66 @@
+"""What the rules that look for causes are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.across.transfers import Transfers
+from commlens.analyzers.collective_line import CollectiveLine
+from commlens.analyzers.ranks import RankFacts
+
+if TYPE_CHECKING:
+    from commlens.trace.calibration import Calibration
+
+LEAST_SHARE = 0.02  # of a step; what costs less is no finding
+
+
+@dataclass(frozen=True)
+class Context:
+    """A run as the rules see it.
+
+    Attributes:
+        ranks: stage one, ascending.
+        joined: stage two.
+        transfers: measured transfers of each communicator.
+        lines: the collectives table.
+        calibration: measured peaks, None where there are none.
+        missing: ranks of the job that were not recorded.
+    """
+
+    ranks: Sequence[RankFacts]
+    joined: Joined
+    transfers: Sequence[Transfers]
+    lines: Sequence[CollectiveLine]
+    calibration: Calibration | None
+    missing: Sequence[int]
+
+    @cached_property
+    def step_ms(self) -> float:
+        """Median step over all ranks, ms; 0 where there are no steps."""
+        lengths = [facts.steps.end_ns - facts.steps.start_ns for facts in self.ranks if facts.steps.index.size]
+        return float(np.median(np.concatenate(lengths))) / 1e6 if lengths else 0.0
+
+    def matters(self, ms: float) -> bool:
+        """Whether so much time a step is worth a finding."""
+        return self.step_ms > 0 and ms >= LEAST_SHARE * self.step_ms
+
+    def percent(self, ms: float) -> float:
+        """Of the step."""
+        return round(100 * ms / self.step_ms, 2) if self.step_ms else 0.0
+
+    def numbers(self, positions: Sequence[int]) -> tuple[int, ...]:
+        """Global ranks at positions."""
+        return tuple(self.ranks[position].rank for position in positions)
+
+    @cached_property
+    def caveats(self) -> tuple[str, ...]:
+        """What could make any comparison of ranks wrong in this run."""
+        if not self.missing:
+            return ()
+        return (f"{len(self.missing)} ranks were not recorded: the one that all wait for may be among them",)

@@ -1,0 +1,192 @@
+"""Findings straggler-rank, rotating-imbalance and host-stall: somebody is waited for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from commlens.analyzers.abstentions import name_ranks
+from commlens.analyzers.across.causes import SLOW_TRANSFERS, Cause, find_cause
+from commlens.analyzers.across.lateness import STEP, Lateness
+from commlens.analyzers.across.stragglers import Late, find_persistent, find_rotating, find_stalls, split_spikes
+from commlens.analyzers.findings.build import advice
+from commlens.analyzers.findings.context import LEAST_SHARE, Context
+from commlens.analyzers.report import Evidence, Finding
+
+_LOOK = {
+    "longer compute": "compare its work with the others': batch, sequence lengths, clock rate, heat, other jobs",
+    "late input": "look at its input: storage, DataLoader workers, decoding; prefetch the next batch",
+    "late launch": "look at what its Python thread does (py-spy dump --pid PID): garbage collection, logging, a sync",
+    "not known": "profile it beside another rank",
+}
+
+
+def find_stragglers(context: Context) -> list[Finding]:
+    """Ranks that are waited for always, in turn, or now and then; none where that cannot be told."""
+    lateness = context.joined.lateness
+    if lateness is None:
+        return []
+    spikes, usual = split_spikes(lateness) if lateness.unit == STEP else (lateness.index[:0], lateness.index)
+    found = []
+    persistent = find_persistent(lateness, usual)
+    straggler = None
+    if persistent is not None and _matters(context, lateness, persistent.saved_ns):
+        straggler = _straggler(context, lateness, persistent)
+    if straggler is not None:
+        found.append(straggler)
+    rotating = None if persistent is not None else find_rotating(lateness, usual)
+    if rotating is not None and _matters(context, lateness, rotating.saved_ns):
+        found += _rotating(context, lateness, rotating)
+    stalls = find_stalls(lateness, spikes)
+    if stalls is not None and _matters(context, lateness, stalls.saved_ns):
+        found.append(_stall(context, lateness, stalls))
+    return found
+
+
+def _matters(context: Context, lateness: Lateness, ns: float) -> bool:
+    return ns >= LEAST_SHARE * lateness.sample_ns
+
+
+def _cause(context: Context, lateness: Lateness, late: Late) -> Cause:
+    return find_cause(context.ranks, context.joined, lateness, late)
+
+
+def _straggler(context: Context, lateness: Lateness, late: Late) -> Finding | None:
+    cause = _cause(context, lateness, late)
+    if cause.kind == SLOW_TRANSFERS:  # it is late because its links are slow: that is another finding's
+        return None
+    who, unit = context.numbers(late.positions), lateness.unit
+    where = f" in {cause.where}" if cause.where else ""
+    evidence = [
+        Evidence(f"other ranks wait for it, per {unit}", round(late.cost_ns / 1e6, 3), "ms"),
+        Evidence(f"{unit}s in which it is last", round(100 * late.share, 1), "%"),
+        Evidence("probability of that by chance", float(f"{late.chance:.2g}"), ""),
+        Evidence(f"{cause.kind}{where}", cause.ms, "ms"),
+        *_parts(cause),
+    ]
+    return _finding(
+        context,
+        lateness,
+        late,
+        "straggler-rank",
+        f"{_named(context, late)} is always late: {cause.kind}{where}, {cause.ms:.3g} ms more than on the others",
+        evidence,
+        cause,
+        ranks=who,
+        confidence="high" if late.chance < 1e-3 and cause.kind != "not known" else "medium",
+        wrong_if=("the ranks are meant to do different work, as in a pipeline",),
+    )
+
+
+def _rotating(context: Context, lateness: Lateness, late: Late) -> list[Finding]:
+    cause = _cause(context, lateness, replace(late, positions=()))
+    if cause.kind == SLOW_TRANSFERS:
+        return []
+    where = f" in {cause.where}" if cause.where else ""
+    evidence = [
+        Evidence("a rank waits for the last one, per step, mean over ranks", round(late.cost_ns / 1e6, 3), "ms"),
+        Evidence("steps in which the most frequent last rank is last", round(100 * late.share, 1), "%"),
+        Evidence(f"{cause.kind}{where}, the last rank of a step against the median rank", cause.ms, "ms"),
+        *_parts(cause),
+    ]
+    title = f"every step another rank is late ({cause.kind}{where}): the work is unevenly shared"
+    look = "share the work evenly in each step: sort or pack by sequence length, balance batches by cost"
+    found = _finding(
+        context,
+        lateness,
+        late,
+        "rotating-imbalance",
+        title,
+        evidence,
+        cause,
+        ranks=context.numbers(late.positions),
+        confidence="medium",
+        wrong_if=("cores are oversubscribed, so that the operating system delays one rank after another",),
+        look=look,
+    )
+    return [found]
+
+
+def _stall(context: Context, lateness: Lateness, late: Late) -> Finding:
+    cause = _cause(context, lateness, late)
+    each = late.each_ns / 1e6
+    where = f" in {cause.where}" if cause.where else ""
+    evidence = [
+        Evidence("pauses", float(late.samples.size), "steps"),
+        Evidence("the others wait in such a step, mean", round(float(each.mean()), 3), "ms"),
+        Evidence("the longest", round(float(each.max()), 3), "ms"),
+        Evidence("pauses that are these ranks'", round(100 * late.share, 1), "%"),
+        *_parts(cause),
+    ]
+    often = f"{late.samples.size} times, {each.mean():.3g} ms"
+    title = f"{_named(context, late)} pauses now and then ({often}): {cause.kind}{where}"
+    look = "look for what happens in those steps: garbage collection, checkpoints, evaluation, logging, throttling"
+    return _finding(
+        context,
+        lateness,
+        late,
+        "host-stall",
+        title,
+        evidence,
+        cause,
+        ranks=context.numbers(late.positions),
+        confidence="high" if late.samples.size >= 3 and late.share >= 0.9 else "medium",
+        wrong_if=("the pauses are wanted, such as checkpoints",),
+        look=look,
+        steps=tuple(int(step) for step in lateness.index[late.samples][:50]),
+    )
+
+
+def _parts(cause: Cause) -> list[Evidence]:
+    return [Evidence(f"more {name} than on the others", ms, "ms") for name, ms in cause.parts_ms.items() if ms > 0]
+
+
+def _named(context: Context, late: Late) -> str:
+    """The ranks, and their host where they are all of one among several."""
+    machines = {facts.who.machine for facts in context.ranks}
+    own = {context.ranks[p].who.machine for p in late.positions}
+    ranks = name_ranks(context.numbers(late.positions))
+    if len(machines) > 1 and len(own) == 1:
+        host = context.ranks[late.positions[0]].who.host
+        whole = sum(facts.who.machine in own for facts in context.ranks) == len(late.positions)
+        return f"host {host} ({ranks})" if whole else f"{ranks} (host {host})"
+    return ranks
+
+
+def _finding(
+    context: Context,
+    lateness: Lateness,
+    late: Late,
+    id: str,
+    title: str,
+    evidence: list[Evidence],
+    cause: Cause,
+    *,
+    ranks: tuple[int, ...],
+    confidence: str,
+    wrong_if: tuple[str, ...],
+    look: str | None = None,
+    steps: tuple[int, ...] = (),
+) -> Finding:
+    per_step = lateness.unit == STEP
+    share = late.saved_ns / lateness.sample_ns
+    compared = not lateness.clock_free and any(context.joined.clocks.offsets)
+    uncertain = ("the hosts' clocks do not run evenly",) if compared else ()
+    return Finding(
+        id=id,
+        title=title,
+        layer="host",
+        severity="high" if share >= 0.1 else "medium",
+        confidence=confidence,
+        ranks=ranks,
+        group=None,
+        steps=steps,
+        evidence=tuple(evidence),
+        ceiling_ms=round(late.saved_ns / 1e6, 3) if per_step else None,
+        actions=(
+            advice(
+                look or _LOOK[cause.kind],
+                verify="record again and compare this finding's evidence",
+            ),
+        ),
+        could_be_wrong_if=(*wrong_if, *uncertain, *context.caveats),
+    )

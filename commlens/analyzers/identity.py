@@ -1,0 +1,52 @@
+"""Who a rank is: its host, its clock, its groups, how its recording ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from commlens.trace import Rank
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What rank.json says of a rank.
+
+    Attributes:
+        rank: global rank.
+        host: name of its host, None where not known.
+        machine: what tells its host from others: the boot id, else the name; "" where neither is known.
+        wall_offset_ns: wall clock minus monotonic clock as the rank read them once, None where not known.
+        members: global ranks of each of its groups, by name; empty where not known.
+        ended: how the recording ended, None where it broke off.
+        imported: the rank was read from another tool's file, which says nothing of an end.
+    """
+
+    rank: int
+    host: str | None
+    machine: str
+    wall_offset_ns: int | None
+    members: Mapping[str, tuple[int, ...]]
+    ended: str | None
+    imported: bool
+
+
+def identify(rank: Rank) -> Identity:
+    """Read a rank's description; what is absent or of another shape is not known."""
+    info = rank.info
+    offset = (info.get("clock") or {}).get("wall_offset_ns")
+    return Identity(
+        rank=rank.rank,
+        host=info.get("host"),
+        machine=str(info.get("boot_id") or info.get("host") or ""),
+        wall_offset_ns=offset if isinstance(offset, int) else None,
+        members={str(g["name"]): _ranks(g) for g in info.get("groups") or [] if isinstance(g, dict) and "name" in g},
+        ended=(info.get("end") or {}).get("how"),
+        imported=bool(info.get("imported")),
+    )
+
+
+def _ranks(group: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(each for each in group.get("ranks") or () if isinstance(each, int))

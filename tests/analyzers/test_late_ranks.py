@@ -1,0 +1,89 @@
+"""Findings about ranks that are waited for: the right rank, the right cause, and nothing where nothing is wrong."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from blocking_job import BlockingJob, even_job, slower
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import MS, US, write_run
+
+from commlens import Finding, analyze, open_run
+
+
+def findings(job: BlockingJob) -> tuple[Finding, ...]:
+    with tempfile.TemporaryDirectory() as folder:
+        return analyze(open_run(write_run(Path(folder), job.truths()))).findings
+
+
+def evidence(finding: Finding) -> dict[str, float]:
+    return {each.name: each.value for each in finding.evidence}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 8), st.integers(0, 1000))
+def test_an_even_job_has_no_finding(ranks: int, seed: int) -> None:
+    assert findings(even_job(ranks, seed=seed)) == ()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 8), st.data(), st.floats(0.03, 0.6), st.integers(0, 1000))
+def test_a_slow_rank_is_named_with_its_cost(ranks: int, data: st.DataObject, share: float, seed: int) -> None:
+    rank, extra = data.draw(st.integers(0, ranks - 1)), int(share * 101 * MS)
+    (finding,) = findings(slower(even_job(ranks, seed=seed), rank, extra))
+    assert (finding.id, finding.ranks) == ("straggler-rank", (rank,))
+    assert finding.title.startswith(f"rank {rank} is always late: longer compute in backward")
+    assert finding.ceiling_ms == pytest.approx(extra / MS, abs=0.6)
+    assert evidence(finding)["longer compute in backward"] == pytest.approx(extra / MS, abs=0.6)
+
+
+def test_below_two_percent_there_is_no_finding() -> None:
+    assert findings(slower(even_job(), 1, int(0.012 * 101 * MS))) == ()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ranks_that_take_turns_are_a_rotating_imbalance(seed: int) -> None:
+    job = even_job(seed=seed, steps=30)
+    work = job.work.copy()
+    turn = np.random.default_rng(seed).integers(0, 4, 30)
+    work[turn, np.arange(30), 1] += 8 * MS
+    (finding,) = findings(replace(job, work=work))
+    assert finding.id == "rotating-imbalance"
+    assert finding.ceiling_ms == pytest.approx(8 * 3 / 4, abs=0.6)
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_rank_that_pauses_now_and_then_is_a_stall(rank: int) -> None:
+    job = even_job(steps=34)
+    work = job.work.copy()
+    work[rank, 4::7, 2] += 120 * MS
+    (finding,) = findings(replace(job, work=work))
+    assert (finding.id, finding.ranks) == ("host-stall", (rank,))
+    assert finding.steps == (4, 11, 18, 25, 32)
+
+
+def test_a_slow_host_is_named_as_one() -> None:
+    job = even_job(hosts=("a", "a", "b", "b"))
+    (finding,) = findings(slower(slower(job, 2, 12 * MS), 3, 12 * MS))
+    assert (finding.id, finding.ranks) == ("straggler-rank", (2, 3))
+    assert finding.title.startswith("host b (ranks 2-3) is always late")
+
+
+def test_one_rank_or_few_steps_give_no_verdict() -> None:
+    assert findings(slower(even_job(steps=6), 1, 20 * MS)) == ()
+
+
+def test_small_messages_that_pay_latency_are_found() -> None:
+    count = 40
+    work = np.full((2, 20, count), 200 * US) + np.random.default_rng(0).integers(0, 20 * US, (2, 20, count))
+    transfer = np.where(np.arange(count) < count - 1, 900 * US, 10 * MS)
+    sizes = [256] * (count - 1) + [64 << 20]
+    (finding,) = findings(BlockingJob(work, transfer, bytes=sizes))
+    assert finding.id == "small-collectives"
+    assert evidence(finding)["such collectives per step"] == count - 1
+    assert finding.ceiling_ms == pytest.approx(0.9 * (count - 2), rel=0.05)
