@@ -89,6 +89,7 @@ def _write_rank(path: Path, number: int, truth: RankTruth, head: dict[str, Any])
     }
     writer = RankWriter(path, number)
     own = {"rank": number, "host": f"host{number // 4}", "models": [model] if truth.ddp else []}
+    own["end"] = {"how": "exit"}
     writer.write_info(head | own | {"overhead": {"trampoline_ns": 1000}} | truth.info)
     if truth.collectives:
         writer.append("collectives", collective_columns(truth.collectives))

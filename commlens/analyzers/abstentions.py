@@ -55,8 +55,9 @@ def _joining(ranks: Sequence[RankFacts], joined: Joined, path: CriticalPath | No
     if joined.lateness is None:
         reason = "no collective that needs every rank has a known arrival on all of them"
         found.append(Abstention("stragglers", reason, "such collectives"))
-    unsplit = sum(int(each.unsplit.sum()) for each in joined.exposed)
-    exposed = sum(int(r.budget.exposed.sum()) for r in ranks if r.budget is not None)
+    parts = [(own, r.budget) for own, r in zip(joined.exposed, ranks, strict=True) if r.budget is not None]
+    unsplit = sum(int(own.unsplit.sum()) for own, _ in parts)
+    exposed = sum(int(budget.exposed.sum()) for _, budget in parts)
     if unsplit > 0.01 * exposed:
         reason = f"{100 * unsplit / exposed:.0f} % of exposed time belongs to collectives without a known counterpart"
         found.append(Abstention("wait-transfer-split", reason, "those collectives on every rank"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from commlens.analyzers.across.progress import Progress
 from commlens.analyzers.across.rank_lines import RankLine
 from commlens.analyzers.across.transfers import CostLine
 from commlens.analyzers.collective_line import CollectiveLine
@@ -118,6 +119,7 @@ class Report:
     cost_model: tuple[CostLine, ...]
     ranks: tuple[RankLine, ...]
     critical_path: CriticalPath | None
+    progress: tuple[Progress, ...]
     overhead: Overhead
     findings: tuple[Finding, ...]
     abstentions: tuple[Abstention, ...]
@@ -136,6 +138,7 @@ class Report:
             "cost_model": [_plain(asdict(line)) for line in self.cost_model],
             "ranks": [_plain(asdict(line)) for line in self.ranks],
             "critical_path": _plain(asdict(self.critical_path)) if self.critical_path else None,
+            "progress": [_plain(asdict(each)) for each in self.progress],
             "links": [],
             "overhead": _plain(asdict(self.overhead)),
             "findings": [_plain(asdict(finding)) for finding in self.findings],

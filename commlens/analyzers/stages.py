@@ -15,6 +15,7 @@ from commlens.analyzers.collectives import collective_lines
 from commlens.analyzers.coverage import find_coverage
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.find import find_findings
+from commlens.analyzers.findings.hangs import find_hangs
 from commlens.analyzers.overhead import find_overhead
 from commlens.analyzers.path_lines import path_lines
 from commlens.analyzers.ranks import RankFacts, rank_facts
@@ -41,6 +42,8 @@ def analyze(run: Run) -> Report:
     transfers = measured(ranks, joined)
     costs = cost_lines(transfers)
     lines = collective_lines(ranks, joined, costs, run.calibration)
+    context = Context(ranks, joined, transfers, lines, run.calibration, run.missing)
+    hangs, progress, unsure = find_hangs(ranks, joined.matched, infos)
     path = path_lines(find_path(ranks, joined.waits, joined.clocks), ranks)
     return Report(
         run=_run_facts(run, ranks),
@@ -52,8 +55,9 @@ def analyze(run: Run) -> Report:
         ranks=rank_lines(ranks, joined),
         critical_path=path,
         overhead=find_overhead(ranks, infos),
-        findings=find_findings(Context(ranks, joined, transfers, lines, run.calibration, run.missing)),
-        abstentions=find_abstentions(ranks, infos, run.missing, joined, path),
+        progress=progress,
+        findings=(*hangs, *find_findings(context)),
+        abstentions=(*unsure, *find_abstentions(ranks, infos, run.missing, joined, path)),
     )
 
 

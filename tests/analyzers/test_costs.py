@@ -53,7 +53,10 @@ def test_both_parameters_are_found_among_noise_and_outliers(sizes: tuple[int, ..
         assert cost.sizes == len(sizes)
 
 
-@pytest.mark.parametrize(("sizes", "each", "noise"), [(SWEEP, 5, 0.1), ((1024, 16 * MB), 10, 0.2), (SWEEP, 50, 0.3)])
+@pytest.mark.parametrize(
+    ("sizes", "each", "noise"),
+    [(SWEEP, 5, 0.1), ((1024, 16 * MB), 3, 0.1), ((1024, 16 * MB), 10, 0.2), (SWEEP, 50, 0.3)],
+)
 def test_intervals_hold_the_truth_about_as_often_as_they_say(sizes: tuple[int, ...], each: int, noise: float) -> None:
     alpha, gb_s, seeds = 100.0, 2.0, 100
     costs = [fitted(sizes, each, alpha, gb_s, seed, noise) for seed in range(seeds)]
@@ -101,14 +104,50 @@ def test_where_the_first_bytes_are_free_large_messages_decide_the_bandwidth() ->
     assert cost.bandwidth_low_gb_s <= 0.1 <= (cost.bandwidth_high_gb_s or 0)
 
 
+def test_a_negative_alpha_is_no_alpha() -> None:
+    sizes = np.repeat(np.array([MB, 2 * MB, 4 * MB], np.int64), 30)
+    cost = fit_cost(sizes, ((sizes - 200_000) / 0.1).astype(np.int64))
+    assert cost is not None
+    assert cost.alpha_us is None
+    assert cost.alpha_low_us == 0
+    assert cost.alpha_high_us > 0
+    assert cost.bandwidth_gb_s == pytest.approx(0.11, rel=0.05)  # a line through zero
+    assert cost.residual is not None
+    assert cost.residual > 0.02
+
+
+def test_times_that_fall_with_the_size_have_no_bandwidth() -> None:
+    cost = fit_cost(np.repeat(np.array([8, 4096]), 30), np.repeat(np.array([110_000, 100_000]), 30))
+    assert cost is not None
+    assert (cost.bandwidth_gb_s, cost.bandwidth_high_gb_s) == (None, None)
+    assert cost.bandwidth_low_gb_s > 0.04
+    assert cost.alpha_us == pytest.approx(105, rel=0.01)
+
+
+def test_no_interval_claims_more_than_a_straight_line_can_know() -> None:
+    cost = fitted(SWEEP, 500, 30.0, 10.0, noise=0.0, outliers=0.0)
+    assert cost.alpha_high_us / cost.alpha_low_us > 1.01
+    assert (cost.bandwidth_high_gb_s or 0) / cost.bandwidth_low_gb_s > 1.01
+
+
+def test_the_sizes_that_decide_count_for_more_than_their_distance_from_the_line() -> None:
+    """The line runs near the two ends because they pull it there, not because they are sure."""
+    sizes = np.repeat(np.array([1000, 100_000, 10_000_000], np.int64), 30)
+    time = 100e3 + sizes / 1.0
+    cost = fit_cost(sizes, np.where(sizes == 100_000, 1.4 * time, time).astype(np.int64))
+    assert cost is not None
+    assert cost.alpha_low_us <= 100 <= cost.alpha_high_us
+    assert cost.bandwidth_low_gb_s <= 1 <= (cost.bandwidth_high_gb_s or 0)
+
+
 def test_every_message_of_another_size() -> None:
     random = np.random.default_rng(3)
     bytes = (8 * 2 ** random.uniform(0, 23, 5000)).astype(np.int64)
-    time = ((30e3 + bytes / 10.0) * np.exp(0.1 * random.standard_normal(bytes.size))).astype(np.int64)
-    cost = fit_cost(bytes, time)
+    time = (30e3 + bytes / 10.0) * np.exp(0.1 * random.standard_normal(bytes.size))
+    cost = fit_cost(bytes, np.where(random.random(bytes.size) < 0.2, 10 * time, time).astype(np.int64))
     assert cost is not None
-    assert cost.bandwidth_gb_s == pytest.approx(10, rel=0.05)
-    assert cost.alpha_us == pytest.approx(30, rel=0.05)
+    assert cost.bandwidth_gb_s == pytest.approx(10, rel=0.02)
+    assert cost.alpha_us == pytest.approx(30, rel=0.02)
     assert cost.sizes == np.unique(bytes).size
 
 
@@ -141,7 +180,9 @@ def test_latency_bound_messages_tell_no_bandwidth() -> None:
     assert cost.alpha_us == pytest.approx(30, rel=0.1)
     assert cost.bandwidth_gb_s is None
     assert cost.bandwidth_low_gb_s <= 10
-    assert cost.reason == "the bandwidth is lost in the scatter of messages this small"
+    assert cost.reason == (
+        f"the bandwidth (above {cost.bandwidth_low_gb_s:.3g} GB/s) is lost in the scatter of these sizes"
+    )
 
 
 def test_bandwidth_bound_messages_tell_no_alpha_rather_than_none_at_all() -> None:
@@ -155,7 +196,7 @@ def test_bandwidth_bound_messages_tell_no_alpha_rather_than_none_at_all() -> Non
 
 def test_rows_that_were_not_measured_are_left_out() -> None:
     bytes, time = link(SWEEP, 40, 30.0, 10.0)
-    missing = np.array([-1, 0, 4096], np.int64), np.array([10**6, 10**6, -1], np.int64)
+    missing = np.array([-1, 0, *[8] * 99], np.int64), np.array([10**6, 10**6, *[-1] * 99], np.int64)
     joined = fit_cost(np.append(bytes, missing[0]), np.append(time, missing[1]))
     assert joined == fit_cost(bytes, time)
     assert fit_cost(*missing) is None

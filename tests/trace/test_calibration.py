@@ -73,6 +73,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, change: dict[str, object], w
         ("bytes", [0, 256], "do not go together"),
         ("time_us", [1.0, 0.0], "not positive"),
         ("time_us", [1.0, float("nan")], "not positive"),
+        ("time_us", [1.0, float("inf")], "not positive"),
         ("time_us", ["x", 1.0], "could not convert"),
     ],
 )

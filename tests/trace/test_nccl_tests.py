@@ -99,6 +99,9 @@ def test_several_hosts_and_an_unknown_one(tmp_path: Path) -> None:
     assert entries(tmp_path, across)[0].scope == INTER
     silent = "".join(line for line in LOG.splitlines(keepends=True) if "Rank " not in line)
     assert entries(tmp_path, silent)[0].scope is None
+    unsaid = "".join(line for line in silent.splitlines(keepends=True) if "nThread" not in line)
+    (entry,) = entries(tmp_path, unsaid)  # a line of NCCL's own does not part the rows
+    assert (entry.group_size, len(entry.bytes)) == (4, 3)
 
 
 def test_the_group_size_follows_from_the_bandwidths(tmp_path: Path) -> None:
@@ -107,6 +110,7 @@ def test_the_group_size_follows_from_the_bandwidths(tmp_path: Path) -> None:
     assert entry.group_size == 4
     text = ROW + "# Avg bus bandwidth : 1\n### GPUS=2\n" + EQUAL
     assert [each.group_size for each in entries(tmp_path, text, "all_reduce.txt")] == [4, 2]
+    assert [each.group_size for each in entries(tmp_path, LOG + "### GPUS=2\n" + EQUAL)] == [4, 2]
 
 
 def test_where_nothing_tells_the_group_size(tmp_path: Path) -> None:
@@ -123,6 +127,16 @@ def test_logs_one_after_another(tmp_path: Path) -> None:
     assert found[1].time_us[1] == 102.10
 
 
+def test_each_test_lists_its_own_ranks(tmp_path: Path) -> None:
+    first = "# all_reduce_perf\n# nThread 1 nGpus 2\n#  Rank  0 Pid 1 on a device  0\n#  Rank  1 Pid 2 on b device  0\n"
+    second = "# broadcast_perf\n# nThread 1 nGpus 1\n#  Rank  0 Pid 3 on a device  0\n"
+    found = entries(tmp_path, first + EQUAL + second + EQUAL)
+    assert [(each.op, each.group_size, each.scope) for each in found] == [
+        ("all_reduce", 2, INTER),
+        ("broadcast", 1, INTRA),
+    ]
+
+
 def test_columns_come_from_the_header(tmp_path: Path) -> None:
     """Per-iteration columns (-I 1), time stamps, and version 2.0, which had no root."""
     times = "102.10 164.32 246.47 0 100 110 109 2.5"
@@ -137,6 +151,7 @@ def test_columns_come_from_the_header(tmp_path: Path) -> None:
 def test_in_place_only_and_not_at_all(tmp_path: Path) -> None:
     replayed = HEADER + "\n16777216 4194304 float none -1 99.19 169.14 126.86 0\n"
     assert entries(tmp_path, replayed, "all_gather.txt")[0].time_us == (99.19,)
+    assert [row.out_of_place_us for stretch in parse_log(replayed) for row in stretch.rows] == [None]
     not_in_place = HEADER + "\n16777216 4194304 float none -1 102.10 164.32 246.47 0 N/A N/A N/A N/A\n"
     assert entries(tmp_path, not_in_place, "all_reduce.txt")[0].time_us == (102.10,)
 

@@ -23,6 +23,7 @@ _BINDING = tuple(op for op in EVERYONE if op != "all_to_all")
 
 ONE_HOST = "one clock: all ranks are on one host"
 NOT_JOINED = "not joined"
+_ASYMMETRIC = 4  # times the shortest duration that the ends of other operations may differ by
 _LATEST = np.iinfo(np.int64).max
 _WRONG_SHARE = 0.01
 
@@ -134,11 +135,15 @@ class _Times:
         self.present = np.array(matched.communicator.present)
         shape = (self.present.size, int(chosen.sum()))
         self.issued, self.ends = np.full(shape, MISSING, np.int64), np.full(shape, MISSING, np.int64)
+        self.symmetric = matched.is_op("all_reduce")[chosen]
+        self.noise = 0
         for line, position in enumerate(self.present):
             rows, columns = matched.rows[line, chosen], ranks[position].columns
             seen = rows != MISSING
             self.issued[line] = _shifted(_began(ranks[position], rows), seen, shift[position])
             self.ends[line] = _shifted(columns.collectives["completed_ns"][rows], seen, shift[position])
+            if columns.words["timing"].equals("device")[rows[seen]].any():
+                self.noise = CLOCK_NOISE_NS
 
 
 def _began(facts: RankFacts, rows: Ints) -> Ints:
@@ -211,7 +216,13 @@ def _bounds(times: _Times, machines: Sequence[str], a: str, b: str) -> Bounds:
     begun_a, begun_b = (issued[own].max(axis=0) for own in lines)
     both = lines[0] + lines[1]
     shortest = (ends[both] - issued[both]).min(axis=0)
-    return Bounds(end_b, begun_a - end_b, end_a - begun_b, end_a - end_b, np.maximum(shortest, 1))
+    slack = np.maximum(shortest, 1) + times.noise
+    # The last rank of an all_gather or a barrier may be done at once, while the others need the network once more.
+    whole = times.symmetric[known]
+    if not whole.all():
+        usual = np.median(slack[whole]) if whole.any() else _ASYMMETRIC * np.median(slack) if slack.size else 0
+        slack = np.where(whole, slack, np.maximum(slack, np.int64(usual)))
+    return Bounds(end_b, begun_a - end_b - times.noise, end_a - begun_b + times.noise, end_a - end_b, slack)
 
 
 def _joined(parts: Sequence[Bounds]) -> Bounds:

@@ -121,21 +121,21 @@ def _judged(cost: Cost, line: Line, alpha_ns: Floats, beta: Floats) -> Cost:
     """The fit's values, those drowned in noise left unknown."""
     low, high = np.percentile(alpha_ns, _INTERVAL) / 1e3
     least, most = np.percentile(beta, _INTERVAL)
+    slowest = float(1 / most) if most > 0 else cost.bandwidth_low_gb_s
     has_alpha = line.alpha_ns > 0 and high - low <= _WIDEST * line.alpha_ns / 1e3
     has_beta = line.beta > 0 and most - least <= _WIDEST * line.beta
-    high = high or cost.alpha_high_us  # the fit said "less than nothing" throughout: noise
     reasons = []
     if not has_alpha:
-        reasons.append(f"alpha (below {high:.3g} us) is lost in the scatter of messages this large")
+        reasons.append(f"alpha (below {high:.3g} us) is lost in the scatter of these sizes")
     if not has_beta:
-        reasons.append("the bandwidth is lost in the scatter of messages this small")
+        reasons.append(f"the bandwidth (above {slowest:.3g} GB/s) is lost in the scatter of these sizes")
     return replace(
         cost,
         alpha_us=line.alpha_ns / 1e3 if has_alpha else None,
         alpha_low_us=float(low),
         alpha_high_us=float(high),
         bandwidth_gb_s=1 / line.beta if has_beta else None,
-        bandwidth_low_gb_s=float(1 / most) if most > 0 else cost.bandwidth_low_gb_s,
+        bandwidth_low_gb_s=slowest,
         bandwidth_high_gb_s=float(1 / least) if least > 0 else None,
         reason="; ".join(reasons) or None,
     )

@@ -1,25 +1,17 @@
-"""Findings small-collectives and expert-imbalance: what the messages themselves are like."""
+"""Finding small-collectives: messages that pay latency, not bandwidth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
-from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.across.like import Usual, usual_transfers
-from commlens.analyzers.across.matching import Matched
 from commlens.analyzers.findings.build import advice, severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.naming import name_group, size
-from commlens.analyzers.grouped import Floats
-from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.report import Evidence, Finding
-from commlens.trace.schema import MISSING, POINT_TO_POINT
+from commlens.trace.schema import POINT_TO_POINT
 
 _MANY = 10  # a step
 _POOR = 0.1  # of the best bandwidth of the run: messages below it pay mostly latency
-_UNEVEN = 1.3  # most bytes of a rank over the mean
+_ONE_PACKET = 1500  # bytes that travel in one Ethernet frame: they have no bandwidth, only latency
 
 
 def find_small_collectives(context: Context) -> list[Finding]:
@@ -29,7 +21,8 @@ def find_small_collectives(context: Context) -> list[Finding]:
     shared = [each for each in usual if each.op not in POINT_TO_POINT]
     if not shared or not steps:
         return []
-    best = max(each.bytes / each.ms for each in usual)
+    # Where all messages are small no bandwidth was seen, and none is subtracted.
+    best = max((each.bytes / each.ms for each in usual if each.bytes > _ONE_PACKET), default=float("inf"))
     small = [each for each in shared if _latency_bound(context, each, best)]
     # Per rank: groups of the same kind lie beside one another.
     share = [len(each.communicator.present) / len(context.ranks) for each in small]
@@ -64,11 +57,7 @@ def find_small_collectives(context: Context) -> list[Finding]:
                     round(worst.ms, 4),
                     "ms",
                 ),
-                Evidence(
-                    "its share of the best algorithm bandwidth in this run",
-                    round(100 * worst.bytes / worst.ms / best, 2),
-                    "%",
-                ),
+                *_share(worst, best),
             ),
             ceiling_ms=round(saved, 3),
             actions=(
@@ -84,8 +73,15 @@ def find_small_collectives(context: Context) -> list[Finding]:
     ]
 
 
+def _share(worst: Usual, best: float) -> list[Evidence]:
+    if best == float("inf"):
+        return []
+    share = round(100 * worst.bytes / worst.ms / best, 2)
+    return [Evidence("its share of the best algorithm bandwidth in this run", share, "%")]
+
+
 def _latency_bound(context: Context, each: Usual, best: float) -> bool:
-    """By the cost model where it can tell, else by the best bandwidth seen in the run."""
+    """By the cost model where it can tell, else by its size, or the best bandwidth seen in the run."""
     regimes = {
         line.regime
         for line in context.lines
@@ -93,75 +89,4 @@ def _latency_bound(context: Context, each: Usual, best: float) -> bool:
     }
     if regimes & {"latency-bound", "bandwidth-bound"}:
         return "latency-bound" in regimes
-    return each.bytes / each.ms < _POOR * best
-
-
-def find_expert_imbalance(context: Context) -> list[Finding]:
-    """An all_to_all whose ranks get very different amounts."""
-    found = []
-    for matched in context.joined.matched:
-        if not matched.is_op("all_to_all").any():
-            continue
-        received = _received(context.ranks, matched)
-        if received is None or received.max() < _UNEVEN * received.mean():
-            continue
-        cost = _exposed_ms(context, matched)
-        saved = cost * (1 - float(received.mean() / received.max()))
-        if context.matters(saved):
-            found.append(_imbalance(context, matched, received, cost, saved))
-    return found
-
-
-def _received(ranks: Sequence[RankFacts], matched: Matched) -> Floats | None:
-    """Bytes that each recorded member gets in all_to_alls, mean, shape (members,)."""
-    exchange = matched.is_op("all_to_all") & matched.whole
-    if not exchange.any():
-        return None
-    table = np.array(
-        [
-            ranks[position].columns.collectives["out_bytes"][matched.rows[line, exchange]]
-            for line, position in enumerate(matched.communicator.present)
-        ]
-    )
-    return None if (table == MISSING).any() else np.asarray(table.mean(axis=1))
-
-
-def _exposed_ms(context: Context, matched: Matched) -> float:
-    """Exposed time of a group's all_to_alls, ms per step, the most of any member."""
-    costs = []
-    exchange = matched.is_op("all_to_all")
-    for line, position in enumerate(matched.communicator.present):
-        rows = matched.rows[line, exchange]
-        facts = context.ranks[position]
-        costs.append(float(facts.exposed_ns[rows[rows != MISSING]].sum()) / max(facts.steps.index.size, 1) / 1e6)
-    return max(costs)
-
-
-def _imbalance(context: Context, matched: Matched, received: Floats, cost: float, saved: float) -> Finding:
-    present = [context.ranks[position].rank for position in matched.communicator.present]
-    heavy = tuple(rank for rank, got in zip(present, received, strict=True) if got > _UNEVEN * received.mean())
-    most, where = float(received.max()), name_group(matched.communicator)
-    return Finding(
-        id="expert-imbalance",
-        title=f"{name_ranks(heavy)} gets {most / received.mean():.2g} times the mean of each all_to_all in {where}",
-        layer="strategy",
-        severity=severity(context, saved),
-        confidence="medium",
-        ranks=heavy,
-        group=matched.communicator.name,
-        steps=(),
-        evidence=(
-            Evidence("most bytes received by a rank, mean over the all_to_alls", round(most), "B"),
-            Evidence("mean over the ranks", round(float(received.mean())), "B"),
-            Evidence("exposed time of the all_to_alls on the rank that has most", round(cost, 3), "ms"),
-        ),
-        ceiling_ms=round(saved, 3),
-        actions=(
-            advice(
-                "balance the experts: an auxiliary loss or bias, a capacity limit, popular experts on several ranks",
-                risk="routing other tokens changes training",
-                verify="record again and compare bytes per rank",
-            ),
-        ),
-        could_be_wrong_if=("the ranks are not meant to hold equal shares", *context.caveats),
-    )
+    return each.bytes <= _ONE_PACKET or each.bytes / each.ms < _POOR * best

@@ -142,7 +142,7 @@ def _take(stretches: list[Stretch], line: str) -> None:
 def _said(line: str, now: Stretch) -> Stretch:
     """What is known after a line that is no row."""
     if found := _LIBRARY.search(line):
-        return replace(now, library=_version(int(found[1])), hosts=(), processes_gpus=None)
+        return replace(now, library=_version(int(found[1])))
     if found := _THREADS.search(line):
         return replace(now, processes_gpus=int(found[1]) * int(found[2]), hosts=())
     if found := _RANK.search(line):
