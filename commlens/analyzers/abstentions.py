@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.across.lateness import STEP
+from commlens.analyzers.across.stragglers import FEWEST_STEPS
 from commlens.analyzers.path_lines import CriticalPath
 from commlens.analyzers.ranks import RankFacts, failed_hook
 from commlens.analyzers.report import Abstention
@@ -52,6 +54,9 @@ def _joining(ranks: Sequence[RankFacts], joined: Joined, path: CriticalPath | No
     if path is None:
         reason = "not every rank has a time budget for the same steps"
         found.append(Abstention("critical-path", reason, "optimizer steps and known ends on every rank"))
+    if joined.lateness is not None and joined.lateness.unit == STEP and joined.lateness.index.size < FEWEST_STEPS:
+        reason = f"{joined.lateness.index.size} steps were analysed: too few to tell a habit from chance"
+        found.append(Abstention("stragglers", reason, f"at least {FEWEST_STEPS} steps after the job's first two"))
     if joined.lateness is None:
         reason = "no collective that needs every rank has a known arrival on all of them"
         found.append(Abstention("stragglers", reason, "such collectives"))

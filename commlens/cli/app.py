@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 
 from commlens._version import __version__
+from commlens.cli.after_dashes import WithLauncher
+from commlens.cli.calibrate import calibrate
 from commlens.cli.demo import demo
 from commlens.cli.doctor import doctor
 from commlens.cli.export import export
@@ -31,6 +33,7 @@ app = typer.Typer(
 app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(report)
 app.command()(export)
+app.command(cls=WithLauncher)(calibrate)
 app.command()(doctor)
 app.command()(demo)
 

@@ -2,42 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 
+from rich.console import Console
 from rich.table import Table
 
 from commlens.analyzers import Report
+from commlens.analyzers.across.transfers import ALIGNED, CLOCK_FREE
 from commlens.analyzers.collective_line import CollectiveLine
-from commlens.cli.render import milliseconds, number, plain_table, size
+from commlens.analyzers.collectives import BASIS
+from commlens.cli.render import NOT_KNOWN, milliseconds, number, percent, size
+from commlens.cli.render_columns import Column, clipped, fitted
+from commlens.cli.render_headline import group_name
 
 TOP_COLLECTIVES = 10
+_MEASURES = {ALIGNED: "the transfer", CLOCK_FREE: "the shortest duration over the ranks"}
+_GROUP = 14
+_TITLE_GROUP = 30
+_TINY = 1e-6  # below what the report's numbers are rounded to
 
 
-def collectives_table(report: Report) -> tuple[str, Table | None]:
-    """Title and rows of the costliest collectives."""
-    lines = report.collectives
-    more = len(lines) - TOP_COLLECTIVES
-    title = "Collectives (GB/s are lower bounds: durations include waiting for late ranks)"
-    if more > 0:
-        title += f"; {more} more with --format json"
+def collectives_title(report: Report, console: Console) -> str:
+    """The section's title: what the bandwidths rest on, and what is not shown."""
+    shown = report.collectives[:TOP_COLLECTIVES]
+    more = len(report.collectives) - TOP_COLLECTIVES
+    where = "" if _several_groups(shown) else f", group {clipped(console, group_name(shown[0]), _TITLE_GROUP)}"
+    rest = f"; {more} more with --format json" if more > 0 else ""
+    return f"Collectives{where}: {_basis(shown)}{rest}"
+
+
+def _basis(lines: Sequence[CollectiveLine]) -> str:
+    bases = {line.bandwidth_basis for line in lines} - {None}
+    if bases == {BASIS}:
+        return "GB/s are lower bounds, durations include waiting for late ranks"
+    measures = [name for basis, name in _MEASURES.items() if basis in bases]
+    if not measures:
+        return "no bandwidth is known"
+    bounds = "; < and > are bounds, waiting included" if BASIS in bases else ", without waiting"
+    return f"GB/s of {' or '.join(measures)}{bounds}"
+
+
+def collectives_section(report: Report, console: Console) -> Table | None:
+    """Rows of the costliest collectives; None where there are none."""
+    lines = report.collectives[:TOP_COLLECTIVES]
     if not lines:
-        return title, None
-    head = ["size", "per\nstep", "p50\nms", "p95\nms", "exposed\nms/step", "algbw\nGB/s", "busbw\nGB/s"]
-    table = plain_table(["group", "operation"], head)
-    for line in lines[:TOP_COLLECTIVES]:
-        table.add_row(group_name(line), line.op, ("~" if line.bytes_vary else "") + size(line.bytes), *_figures(line))
-    return title, table
+        return None
+
+    def column(head: str, value: Callable[[CollectiveLine], str], drop: int = 0) -> Column:
+        return Column(head, [value(line) for line in lines], drop=drop)
+
+    groups = [clipped(console, group_name(line), _GROUP) for line in lines]
+    bounds = {line.bandwidth_basis for line in lines} > {BASIS}
+    split = any(line.transfer_ms_p50 is not None for line in lines)
+    what, mark = ("transfer", "<") if split else ("duration", "")
+    return fitted(
+        console,
+        [
+            *([Column("group", groups, right=False)] if _several_groups(lines) else []),
+            Column("operation", [line.op for line in lines], right=False),
+            column("size", lambda line: ("~" if line.bytes_vary else "") + size(line.bytes)),
+            column("per\nstep", lambda line: number(line.count_per_step), drop=2),
+            column(f"{what}\np50 ms", lambda line: _time(line.transfer_ms_p50, line.duration_ms_p50, mark), drop=1),
+            column(f"{what}\np95 ms", lambda line: _time(line.transfer_ms_p95, line.duration_ms_p95, mark), drop=4),
+            column("wait\nmean", lambda line: milliseconds(line.wait_ms_mean), drop=1),
+            column("exposed\nms/step", lambda line: milliseconds(line.exposed_ms_per_step), drop=1),
+            column("algbw\nGB/s", lambda line: _rate(line, line.algbw_gb_s, bounds), drop=6),
+            column("busbw\nGB/s", lambda line: _rate(line, line.busbw_gb_s, bounds), drop=1),
+            column("of\npeak", lambda line: percent(line.efficiency), drop=3),
+            column("bound\nby", _bound, drop=5),
+        ],
+    )
 
 
-def _figures(line: CollectiveLine) -> Iterator[str]:
-    yield number(line.count_per_step)
-    for value in (line.duration_ms_p50, line.duration_ms_p95, line.exposed_ms_per_step):
-        yield milliseconds(value)
-    yield number(line.algbw_gb_s)
-    yield number(line.busbw_gb_s)
+def _several_groups(lines: Sequence[CollectiveLine]) -> bool:
+    return len({line.group for line in lines}) != 1
 
 
-def group_name(line: CollectiveLine) -> str:
-    """A group as torch names it, with its description where it has one."""
-    described = line.group_desc not in ("", "undefined", line.group)
-    return f"{line.group} ({line.group_desc})" if described else line.group
+def _time(transfer: float | None, duration: float | None, mark: str) -> str:
+    """The transfer; where that is not known the duration, which it cannot exceed."""
+    if transfer is not None or duration is None:
+        return milliseconds(transfer)
+    return mark + milliseconds(duration)
+
+
+def _rate(line: CollectiveLine, value: float | None, mark: bool) -> str:
+    """A bandwidth, marked as a lower bound where others of the table are none."""
+    if mark and value is not None and line.bandwidth_basis == BASIS:
+        return f">{number(value) if value >= 0.001 else 0}"
+    return number(value or _TINY) if value is not None else NOT_KNOWN
+
+
+def _bound(line: CollectiveLine) -> str:
+    return (line.regime or NOT_KNOWN).removesuffix("-bound")

@@ -4,54 +4,43 @@ from __future__ import annotations
 
 import shlex
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
 from commlens.analyzers import Report
-from commlens.cli.render import bar, counted, milliseconds, number, pairs, percent, plain_table, size
-from commlens.cli.render_collectives import collectives_table, group_name
+from commlens.cli.render import counted, pairs
+from commlens.cli.render_budget import budget_section
+from commlens.cli.render_collectives import collectives_section, collectives_title
+from commlens.cli.render_columns import INDENT, PROSE
+from commlens.cli.render_costs import costs_section, costs_title
+from commlens.cli.render_findings import findings_section, findings_title
+from commlens.cli.render_headline import headline
+from commlens.cli.render_path import path_section, path_title
+from commlens.cli.render_progress import progress_section
+from commlens.cli.render_ranks import ranks_section, ranks_title
 from commlens.cli.render_trust import abstentions_table, evidence_table
-
-TOP_RANKS = 12
-BAR = 30
 
 
 def print_report(report: Report, console: Console) -> None:
     """Print a report, sections from the answer down to the small print."""
-    console.print(_header(report))
+    width = min(console.width, PROSE)
+    _print(console, _header(report), width)
     console.print()
-    console.print(Text(headline(report), style="bold"))
-    _section(console, "Where a step goes (medians over steps, means over ranks)", _budget(report, console))
-    _section(console, _ranks_title(report), _ranks(report))
-    _section(console, *collectives_table(report))
-    _section(console, "What this rests on", evidence_table(report))
-    _section(console, "Not answered, and why", abstentions_table(report.abstentions))
-
-
-def headline(report: Report) -> str:
-    """The one sentence: what communication costs, and what the most of it is."""
-    budget = report.time_budget
-    if budget.step_ms is None or budget.exposed_ms is None:
-        reason = next((a.reason for a in report.abstentions), "nothing was recorded")
-        return f"What communication costs cannot be told: {reason}."
-    first = (
-        f"Communication, waiting for late ranks included, costs {milliseconds(budget.exposed_ms)} ms of each "
-        f"{milliseconds(budget.step_ms)} ms step ({percent(budget.exposed_ms, budget.step_ms)})"
-    )
-    if budget.overlap is not None:
-        first += f"; {percent(budget.overlap)} of all communication is hidden behind other work"
-    return f"{first}.{_costliest(report)}"
-
-
-def _costliest(report: Report) -> str:
-    line = next(iter(report.collectives), None)
-    if line is None or not line.exposed_ms_per_step:
-        return ""
-    often = f", {number(line.count_per_step)} a step" if line.count_per_step is not None else ""
-    what = line.op if line.bytes is None or line.op == "barrier" else f"{line.op} of {size(line.bytes)}"
-    return f" The costliest: {what} in group {group_name(line)}{often}, {milliseconds(line.exposed_ms_per_step)} ms."
+    _print(console, Text(headline(report), style="bold"), width)
+    _section(console, findings_title(report), findings_section(report, console), prose=True)
+    title = "How far each rank got (last sequence number it issued, and saw end)"
+    _section(console, title, progress_section(report, console), prose=True)
+    title = "Where a step goes (medians over steps, means over ranks: they need not add up)"
+    _section(console, title, budget_section(report, console), prose=True)
+    _section(console, ranks_title(report), ranks_section(report, console))
+    _section(console, path_title(report), path_section(report, console), prose=True)
+    _section(console, collectives_title(report, console), collectives_section(report, console))
+    _section(console, costs_title(report), costs_section(report, console))
+    _section(console, "What this rests on", evidence_table(report), prose=True)
+    _section(console, "Not answered, and why", abstentions_table(report.abstentions), prose=True)
 
 
 def _header(report: Report) -> Table:
@@ -70,52 +59,21 @@ def _header(report: Report) -> Table:
     return pairs(rows.items())
 
 
-def _budget(report: Report, console: Console) -> Table | None:
-    budget = report.time_budget
-    if budget.step_ms is None or budget.exposed_ms is None:
-        return None
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column(justify="right")
-    table.add_column(no_wrap=True, overflow="crop")
-    parts = {
-        "compute": budget.compute_ms,
-        "exposed communication": budget.exposed_ms,
-        "other": budget.other_ms,
-    }
-    for name, value in parts.items():
-        share = (value or 0) / budget.step_ms if budget.step_ms else 0
-        table.add_row(name, f"{milliseconds(value)} ms", percent(share), bar(console, share, BAR))
-    table.add_row("step", f"{milliseconds(budget.step_ms)} ms", "", "", style="bold")
-    table.add_row("hidden communication", f"{milliseconds(budget.hidden_ms)} ms", "", "during compute or other")
-    return table
+def _section(console: Console, title: str, body: RenderableType | None, prose: bool = False) -> None:
+    """A title and what stands under it, indented; nothing where there is nothing."""
+    if body is None:
+        return
+    console.print()
+    _print(console, Text(title, style="bold cyan"), console.width)
+    body = Padding(body, (0, 0, 0, INDENT), expand=False)
+    _print(console, body, min(console.width, PROSE) if prose else console.width)
 
 
-def _shown_ranks(report: Report) -> int:
-    return min(TOP_RANKS, len(report.time_budget.per_rank))
-
-
-def _ranks_title(report: Report) -> str:
-    count = len(report.time_budget.per_rank)
-    few = "" if count <= TOP_RANKS else f": the {TOP_RANKS} most exposed of {count}, the rest with --format json"
-    return f"Each rank (ms per step){few}"
-
-
-def _ranks(report: Report) -> Table | None:
-    ranks = report.time_budget.per_rank
-    if all(rank.exposed_ms is None for rank in ranks):
-        return None
-    costliest = sorted(ranks, key=lambda r: -(r.exposed_ms or 0))[: _shown_ranks(report)]
-    table = plain_table([], ["rank", "step", "compute", "exposed", "other", "hidden", "overlap"])
-    for rank in sorted(costliest, key=lambda r: r.rank):
-        parts = (rank.step_ms, rank.compute_ms, rank.exposed_ms, rank.other_ms, rank.hidden_ms)
-        table.add_row(str(rank.rank), *(milliseconds(part) for part in parts), percent(rank.overlap))
-    return table
-
-
-def _section(console: Console, title: str, body: Table | None) -> None:
-    if body is not None:
-        console.print()
-        console.print(Text(title, style="bold cyan"))
-        console.print(Padding(body, (0, 0, 0, 2)))
+def _print(console: Console, body: RenderableType, width: int) -> None:
+    """Print without the blanks that tables put behind their lines."""
+    for line in console.render_lines(body, console.options.update(width=width), pad=False):
+        while line and not line[-1].text.strip():
+            line.pop()
+        if line:
+            line[-1] = Segment(line[-1].text.rstrip(), line[-1].style)
+        console.print(Segments([*line, Segment.line()]), end="")

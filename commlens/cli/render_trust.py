@@ -5,17 +5,20 @@ from __future__ import annotations
 from rich.table import Table
 
 from commlens.analyzers import Abstention, Report
-from commlens.cli.render import counted, number, pairs, size
+from commlens.cli.render import counted, number, pairs, percent, size
+
+_NAMES = 20
 
 
 def evidence_table(report: Report) -> Table:
     """What was seen, and what recording cost."""
-    cover, cost = report.coverage, report.overhead
+    cover = report.coverage
     lines = [
         ("seen", _seen(report)),
-        ("clocks", "not aligned: no number here compares times of two ranks"),
+        ("matched", _matched(report)),
+        ("clocks", _clocks(report)),
         ("own cost", _own_cost(report)),
-        ("trace", f"{size(cost.trace_bytes)}, {number(cost.bytes_per_collective)} bytes a collective"),
+        ("trace", _trace(report)),
     ]
     cut = [("cut short", f"rank {each.rank}: {', '.join(each.tables)}") for each in cover.truncated]
     return pairs([*lines, *cut, *(("note", note) for note in cover.notes)])
@@ -28,6 +31,33 @@ def _seen(report: Report) -> str:
         f"{counted(cover.collectives_seen, 'collective')} (a part on each rank), {cover.dropped} dropped, "
         f"{cover.ends_unknown} without a known end{f'; ends seen by: {timings}' if timings else ''}"
     )
+
+
+def _matched(report: Report) -> str:
+    """How rows of different ranks were joined."""
+    cover = report.coverage
+    if cover.match_key is None:
+        return "nothing to match"
+    apart = f", {cover.collectives_unmatched} without a counterpart" if cover.collectives_unmatched else ""
+    doubt = cover.match_confidence
+    sure = f"; {percent(doubt)} of the matches agree with one another" if doubt is not None and doubt < 1 else ""
+    return f"{cover.collectives_matched:,} of {cover.collectives_seen:,}{apart}, by {cover.match_key}{sure}"
+
+
+def _clocks(report: Report) -> str:
+    """How times of different ranks compare, or why they do not."""
+    clock = report.coverage.clock
+    if clock.refusal is not None:
+        return f"not compared: {clock.refusal}"
+    if not clock.uncertainty_us:
+        return clock.method
+    return f"{clock.method}; times of two ranks can be wrong against each other by {number(clock.uncertainty_us)} us"
+
+
+def _trace(report: Report) -> str:
+    cost = report.overhead
+    each = cost.bytes_per_collective
+    return size(cost.trace_bytes) + ("" if each is None else f", {number(each)} bytes a collective")
 
 
 def _own_cost(report: Report) -> str:
@@ -46,4 +76,6 @@ def abstentions_table(abstentions: tuple[Abstention, ...]) -> Table | None:
     reasons: dict[str, list[str]] = {}
     for each in abstentions:
         reasons.setdefault(each.reason, []).append(each.analysis)
-    return pairs((", ".join(names), reason) for reason, names in reasons.items())
+    table = pairs((", ".join(dict.fromkeys(names)), reason) for reason, names in reasons.items())
+    table.columns[0].max_width = _NAMES
+    return table

@@ -18,6 +18,7 @@ from commlens.analyzers.across.communicators import find_communicators
 from commlens.analyzers.across.matching import match
 from commlens.analyzers.across.progress import Progress, RankProgress
 from commlens.analyzers.findings.hangs import find_hangs
+from commlens.analyzers.findings.naming import seconds, size, step_of
 from commlens.analyzers.ranks import rank_facts
 from commlens.analyzers.report import Abstention, Finding
 from commlens.trace import RankWriter, open_run, write_run_info
@@ -155,9 +156,10 @@ def test_the_step_is_told_where_it_is_known(tmp_path: Path) -> None:
 
 
 def test_another_root_is_a_disagreement(tmp_path: Path) -> None:
-    ranks = {rank: Told(calls("ccc"), peers=[0, 3 if rank == 1 else 0, 0], ended=at(4)) for rank in WORLD}
+    peers = {rank: [0] * 700 + [3 if rank == 1 else 0] * 2 for rank in WORLD}
+    ranks = {rank: Told(calls("a" * 600 + "c" * 102), peers=own, ended=at(702)) for rank, own in peers.items()}
     finding = only(tmp_path, ranks)
-    assert finding.ranks == (1,)
+    assert (finding.ranks, evidence(finding)["sequence number"]) == ((1,), 700)
     assert "rank 1: broadcast of 200 B float32 with root 3; ranks 0, 2-3: broadcast of 200 B float32 with root 0" in (
         finding.title
     )
@@ -223,6 +225,22 @@ def test_a_skip_at_which_everyone_stands_is_told_from_what_usually_follows(tmp_p
     assert (finding.ranks, finding.confidence) == ((2,), "medium")
     assert finding.title.startswith("rank 2 seems to have skipped broadcast of 200 B float32, sequence 10 of group 0")
     assert any("only 1 collective after it could be compared" in doubt for doubt in finding.could_be_wrong_if)
+
+
+def test_what_usually_follows_is_told_from_more_than_the_last_collective(tmp_path: Path) -> None:
+    """After a comes b where c was before it, and c where b was."""
+    ranks = {rank: Told(calls("cabacabac" + ("b" if rank == 2 else "a"), open_=1)) for rank in WORLD}
+    finding = only(tmp_path, ranks)
+    assert finding.title.startswith("rank 2 seems to have skipped all_reduce of 4.0 MB float32, sequence 9 of group 0")
+
+
+def test_a_rank_that_skipped_and_ran_far_ahead(tmp_path: Path) -> None:
+    """More than can be foretold of the others, who stand: only what can be is compared."""
+    ahead = [replace(row, timing="enqueue_only") for row in calls("abcgabcgabg" + "abcg" * 3, open_=13)]
+    ranks = {rank: Told(ahead if rank == 2 else calls("abcgabcgabc", open_=1)) for rank in WORLD}
+    finding = only(tmp_path, ranks)
+    assert finding.title.startswith("rank 2 skipped broadcast of 200 B float32, sequence 10 of group 0")
+    assert evidence(finding)["collectives that fit when moved"] == 4
 
 
 def test_of_two_ranks_either_may_have_skipped(tmp_path: Path) -> None:
@@ -475,6 +493,15 @@ def test_ranks_that_a_keystroke_ended_are_told_but_no_hang(tmp_path: Path) -> No
     assert "rank 0" in abstention.needs
 
 
+def test_of_several_collectives_the_one_that_someone_did_not_issue_is_told(tmp_path: Path) -> None:
+    groups = {"0": WORLD, "1": (0, 1)}
+    pair = {rank: replace(KINDS["b"], issued_ns=at(18), group="1", seq=0) for rank in (0, 1)}
+    ranks = {rank: Told([*calls("a" * 18), pair[rank]], groups=groups, notes=[at(90)]) for rank in (0, 1)}
+    ranks |= {2: Told(calls("a" * 19, open_=1), groups=groups, notes=[at(80)]), 3: Told(calls("a" * 18), groups=groups)}
+    _, _, (abstention,) = find(tmp_path, ranks)
+    assert "rank 2 was in all_reduce of 4.0 MB float32 (sequence 18 of group 0" in abstention.reason
+
+
 @pytest.mark.parametrize(("stood", "hangs"), [(20, False), (100, True)])
 def test_what_is_long_is_measured_against_the_run_itself(tmp_path: Path, stood: int, hangs: bool) -> None:
     """A job whose collectives take up to ten seconds stands still after thirty."""
@@ -543,3 +570,26 @@ def test_a_rank_that_is_missing_breaks_nothing(tmp_path: Path, missing: int) -> 
         del ranks[missing]
         findings, _, _ = find(tmp_path / name, ranks)
         assert not any(0 in each.ranks for each in findings if missing != 0)
+
+
+# Words.
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_500_000, "1.5 MB"), (10**8, "100 MB"), (2 * 10**16, "20000 TB")],
+)
+def test_sizes_in_words(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.004, "4 ms"), (0.1, "0.1 s"), (12.34, "12.3 s"), (1800.0, "1800 s")])
+def test_seconds_in_words(value: float, text: str) -> None:
+    assert seconds(value) == text
+
+
+def test_the_step_of_a_collective(tmp_path: Path) -> None:
+    """From one end of the optimizer's step to the next; the first two, which are never analysed, have no number."""
+    told = Told(calls("a" * 12), optimizer_ends=[at(seq) for seq in (2, 4, 6, 8)])
+    facts = rank_facts(open_run(write(tmp_path, {0: told}, 1)).ranks[0])
+    assert [step_of(facts, row) for row in range(12)] == [None] * 4 + [2, 2, 3, 3, 4, 4, 4, 4]

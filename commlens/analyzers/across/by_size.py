@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +17,7 @@ MEDIAN = 1.2533  # standard error of a median over that of a mean, of a normal d
 MAD = 1.4826  # standard deviation over median absolute deviation, likewise
 _MOST = 64  # distinct sizes; where there are more, near ones share a median
 _PER_OCTAVE = 4
+_PRIOR = 4
 _OUTLIER = 4.0  # standard deviations of the logarithm
 
 
@@ -50,28 +52,37 @@ class Sizes:
     @cached_property
     def noise(self) -> Floats:
         """Relative standard error of each median, shape (s,); 0 where no size has two samples."""
-        own = [MAD * np.median(np.abs(ratio - 1)) for ratio in self._ratios]
-        scatter = np.where(self.count >= MANY, own, self.shared_scatter)
-        return np.asarray(MEDIAN * scatter / np.sqrt(self.count))
-
-    @cached_property
-    def freedom(self) -> int:
-        """Degrees of freedom of `shared_scatter`."""
-        return int(sum(each.size - 1 for each in self._few))
-
-    @cached_property
-    def shared_scatter(self) -> float:
-        """Relative standard deviation of samples about their median, of the sizes that have few, taken together."""
-        square = sum(float(((each - 1) ** 2).sum()) for each in self._few)
-        return float(np.sqrt(square / self.freedom)) if self.freedom else 0.0
+        return np.asarray(MEDIAN * np.sqrt(self._variance / self.count))
 
     @property
-    def _ratios(self) -> list[Floats]:
-        return [kept / middle for kept, middle in zip(self.kept, self.median_ns, strict=True)]
+    def freedom(self) -> Ints:
+        """Degrees of freedom with which each `noise` is known, shape (s,)."""
+        return self.count - 1 + _PRIOR
 
-    @property
-    def _few(self) -> list[Floats]:
-        return [ratio for ratio in self._ratios if ratio.size < MANY]
+    @cached_property
+    def _variance(self) -> Floats:
+        """Relative variance of a sample of each size about its median, shape (s,).
+
+        Of few samples the variance is drawn to that of the sizes' middle, as if that were _PRIOR samples more:
+        sizes scatter differently, but two or three samples cannot tell how much.
+        """
+        own, free = np.array([_variance(ratio) for ratio in _ratios(self.kept)]), self.count - 1
+        known = free > 0
+        if not known.any():
+            return np.zeros_like(own)
+        middle = np.median(own[known] / (1 - 2 / (9 * free[known])) ** 3)  # of chi square, by Wilson and Hilferty
+        return np.asarray(np.where(self.count >= MANY, own, (own * free + middle * _PRIOR) / (free + _PRIOR)))
+
+
+def _ratios(groups: Sequence[Floats]) -> list[Floats]:
+    return [each / np.median(each) for each in groups]
+
+
+def _variance(ratio: Floats) -> float:
+    """About 1; robust where there are samples enough."""
+    if ratio.size >= MANY:
+        return float((MAD * np.median(np.abs(ratio - 1))) ** 2)
+    return float(((ratio - 1) ** 2).sum() / max(ratio.size - 1, 1))
 
 
 def by_size(bytes: Ints, transfer_ns: Ints) -> Sizes | None:
@@ -108,7 +119,7 @@ def _without_outliers(groups: list[Floats]) -> tuple[Floats, ...]:
     Only the slow side is cut: interference adds time, nothing takes it away. The cut lies where a log-normal
     scatter hardly reaches, so that the median of clean samples stays what it is.
     """
-    ratios = [each / np.median(each) for each in groups]
+    ratios = _ratios(groups)
     together = np.concatenate(ratios)
     return tuple(
         each[_not_slow(ratio, ratio if ratio.size >= MANY else together)]

@@ -73,7 +73,7 @@ def _by_step(
     index = ranks[0].steps.index
     for facts in ranks[1:]:
         index = np.intersect1d(index, facts.steps.index)
-    if not index.size:
+    if not index.size or not _any_known(ranks, waits):
         return None
     still = all(facts.budget is not None for facts in ranks)
     free = _too_unsure(ranks, clocks)
@@ -85,6 +85,15 @@ def _by_step(
         table[line] = _per_step(facts, np.where(_needs_everyone(facts), per_row, 0))[chosen]
         lengths[line] = (facts.steps.end_ns - facts.steps.start_ns)[chosen]
     return Lateness(STEP, index, table, still, free, float(np.median(lengths)))
+
+
+def _any_known(ranks: Sequence[RankFacts], waits: Sequence[Waits]) -> bool:
+    """Whether any collective of an analysed step needs every rank of its group and could be timed."""
+    for facts, own in zip(ranks, waits, strict=True):
+        timed = (own.wait_ns != MISSING) | (own.shortest_ns != MISSING)
+        if np.any(timed & _needs_everyone(facts) & (facts.analysed > 0)):
+            return True
+    return False
 
 
 def _too_unsure(ranks: Sequence[RankFacts], clocks: Clocks) -> bool:

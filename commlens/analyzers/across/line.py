@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from commlens.analyzers.across.by_size import MAD, MANY, MEDIAN, Sizes
+from commlens.analyzers.across.by_size import MAD, MANY, Sizes
 from commlens.analyzers.grouped import Floats
 
 _ROUNDS = 30
@@ -65,17 +65,19 @@ def fit_line(sizes: Sizes) -> Line:
 def resampled_lines(sizes: Sizes, line: Line) -> tuple[Floats, Floats]:
     """Lines through medians as other samples might have given them (bootstrap), the seed always the same.
 
-    Sizes are resampled by themselves; those with few samples by Student's t with their common scatter. On top
-    each median moves by its own distance from the line (wild bootstrap: Wu 1986, Mammen 1993), so that a
-    parameter is as uncertain as the sizes that decide it are off.
+    Sizes are resampled by themselves, those with few samples by Student's t with their scatter. On top each
+    median moves by its own distance from the line (wild bootstrap: Wu 1986, Mammen 1993), so that a parameter
+    is as uncertain as the sizes that decide it are off.
 
     Returns:
         alpha, ns, and beta, ns per byte, shape (replicates,) each.
     """
     random = np.random.default_rng(_SEED)
-    columns = [_medians(random, kept) if kept.size >= MANY else _few(random, kept, sizes) for kept in sizes.kept]
-    moved = np.stack(columns, axis=1) * (line.at(sizes.size) / sizes.median_ns)
-    moved *= 1 + line.misfit * random.standard_normal(moved.shape)
+    ratios = 1 + sizes.noise * random.standard_t(sizes.freedom, (_REPLICATES, sizes.size.size))
+    for column in np.flatnonzero(sizes.count >= MANY):
+        ratios[:, column] = _medians(random, sizes.kept[column]) / sizes.median_ns[column]
+    ratios *= 1 + line.misfit * random.standard_normal(ratios.shape)
+    moved = line.at(sizes.size) * ratios
     return _solve(sizes.size, np.maximum(moved, 0), line.weights)
 
 
@@ -87,12 +89,6 @@ def _medians(random: np.random.Generator, ordered: Floats) -> Floats:
     half = (ordered.size + 1) / 2
     ranks = random.beta(half, half, _REPLICATES)
     return ordered[np.minimum((ranks * ordered.size).astype(np.int64), ordered.size - 1)]
-
-
-def _few(random: np.random.Generator, kept: Floats, sizes: Sizes) -> Floats:
-    """Medians of samples like the few of a size."""
-    error = sizes.shared_scatter * MEDIAN / np.sqrt(kept.size) * random.standard_t(max(sizes.freedom, 1), _REPLICATES)
-    return np.asarray(np.median(kept) * (1 + error))
 
 
 def _extra(off: Floats, sure: Floats, time: Floats) -> Floats:

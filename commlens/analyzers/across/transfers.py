@@ -100,7 +100,7 @@ def cost_lines(transfers: Sequence[Transfers]) -> tuple[CostLine, ...]:
 def _line(transfers: Transfers, op: str, cost: Cost) -> CostLine:
     communicator = transfers.timed.matched.communicator
     numbers: dict[str, Any] = {
-        name: round(value, 6) if isinstance(value, float) else value for name, value in vars(cost).items()
+        name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in vars(cost).items()
     }
     return CostLine(
         **numbers,

@@ -75,10 +75,11 @@ def _exposed_transfer_ms(context: Context, matched: Matched) -> float:
 
 def _imbalance(context: Context, matched: Matched, received: Floats, moving: float, late: float) -> Finding:
     heavy, saved = _heavy(context, matched, received), moving + late
+    get = "gets" if len(heavy) == 1 else "get"
     most, where = float(received.max()), name_group(matched.communicator)
     return Finding(
         id="expert-imbalance",
-        title=f"{name_ranks(heavy)} gets {most / received.mean():.2g} times the mean of each all_to_all in {where}",
+        title=f"{name_ranks(heavy)} {get} {most / received.mean():.2g} times the mean of each all_to_all in {where}",
         layer="strategy",
         severity=severity(context, saved),
         confidence="medium",

@@ -88,5 +88,5 @@ def _latency_bound(context: Context, each: Usual, best: float) -> bool:
         if line.group == each.communicator.name and line.op == each.op and line.bytes == each.bytes
     }
     if regimes & {"latency-bound", "bandwidth-bound"}:
-        return "latency-bound" in regimes
+        return "latency-bound" in regimes and each.bytes / each.ms < 0.5 * best
     return each.bytes <= _ONE_PACKET or each.bytes / each.ms < _POOR * best

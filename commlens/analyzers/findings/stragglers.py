@@ -38,7 +38,7 @@ def find_stragglers(context: Context) -> list[Finding]:
         found += _rotating(context, lateness, rotating)
     stalls = find_stalls(lateness, spikes)
     if stalls is not None and _matters(context, lateness, stalls.saved_ns):
-        found.append(_stall(context, lateness, stalls))
+        found += _stall(context, lateness, stalls)
     return found
 
 
@@ -55,20 +55,21 @@ def _straggler(context: Context, lateness: Lateness, late: Late) -> Finding | No
     if cause.kind == SLOW_TRANSFERS:  # it is late because its links are slow: that is another finding's
         return None
     who, unit = context.numbers(late.positions), lateness.unit
+    is_are = "is" if len(who) == 1 or _named(context, late).startswith("host") else "are"
     where = f" in {cause.where}" if cause.where else ""
     evidence = [
         Evidence(f"other ranks wait for it, per {unit}", round(late.cost_ns / 1e6, 3), "ms"),
         Evidence(f"{unit}s in which it is last", round(100 * late.share, 1), "%"),
         Evidence("probability of that by chance", float(f"{late.chance:.2g}"), ""),
         Evidence(f"{cause.kind}{where}", cause.ms, "ms"),
-        *_parts(cause),
+        *_parts(cause, but=cause.where or cause.kind),
     ]
     return _finding(
         context,
         lateness,
         late,
         "straggler-rank",
-        f"{_named(context, late)} is always late: {cause.kind}{where}, {cause.ms:.3g} ms more than on the others",
+        f"{_named(context, late)} {is_are} always late: {cause.kind}{where}, {cause.ms:.3g} ms more than on the others",
         evidence,
         cause,
         ranks=who,
@@ -106,8 +107,10 @@ def _rotating(context: Context, lateness: Lateness, late: Late) -> list[Finding]
     return [found]
 
 
-def _stall(context: Context, lateness: Lateness, late: Late) -> Finding:
+def _stall(context: Context, lateness: Lateness, late: Late) -> list[Finding]:
     cause = _cause(context, lateness, late)
+    if cause.kind == SLOW_TRANSFERS:
+        return []
     each = late.each_ns / 1e6
     where = f" in {cause.where}" if cause.where else ""
     evidence = [
@@ -118,9 +121,10 @@ def _stall(context: Context, lateness: Lateness, late: Late) -> Finding:
         *_parts(cause),
     ]
     often = f"{late.samples.size} times, {each.mean():.3g} ms"
-    title = f"{_named(context, late)} pauses now and then ({often}): {cause.kind}{where}"
+    pauses = "pauses" if len(late.positions) == 1 else "pause"
+    title = f"{_named(context, late)} {pauses} now and then ({often}): {cause.kind}{where}"
     look = "look for what happens in those steps: garbage collection, checkpoints, evaluation, logging, throttling"
-    return _finding(
+    found = _finding(
         context,
         lateness,
         late,
@@ -134,10 +138,17 @@ def _stall(context: Context, lateness: Lateness, late: Late) -> Finding:
         look=look,
         steps=tuple(int(step) for step in lateness.index[late.samples][:50]),
     )
+    return [found]
 
 
-def _parts(cause: Cause) -> list[Evidence]:
-    return [Evidence(f"more {name} than on the others", ms, "ms") for name, ms in cause.parts_ms.items() if ms > 0]
+def _parts(cause: Cause, but: str = "") -> list[Evidence]:
+    """What else took longer, besides the cause itself."""
+    said = {"late input": "input", "late launch": "elsewhere"}.get(but, but)
+    return [
+        Evidence(f"more {name} than on the others", ms, "ms")
+        for name, ms in cause.parts_ms.items()
+        if ms > 0 and name != said
+    ]
 
 
 def _named(context: Context, late: Late) -> str:

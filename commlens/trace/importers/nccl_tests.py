@@ -1,7 +1,6 @@
-"""Logs of nccl-tests (github.com/NVIDIA/nccl-tests, src/util.cu; also of rccl-tests), read as a calibration.
+"""Logs of nccl-tests (github.com/NVIDIA/nccl-tests), read as a calibration.
 
-A log is read line by line: what says how the test ran, then rows of numbers. Logs get cut, filtered and
-concatenated, so each stretch of rows goes with what was said last before it.
+Logs get cut, filtered and concatenated, so each stretch of rows goes with what was said last before it.
 """
 
 from __future__ import annotations
@@ -9,13 +8,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Final
 
 from commlens.errors import TraceError
 from commlens.trace.calibration import INTER, INTRA, Calibration, CalibrationEntry, MadeWith
+from commlens.trace.importers.nccl_tests_log import Row, Stretch, parse_log
 from commlens.trace.ops import busbw_factor
 
 # Names of nccl-tests' programs, longest first: "reduce" is in three of them.
@@ -33,62 +32,7 @@ _PROGRAMS: Final = {
 }
 # torch's calls of these work in place; of the others out of place.
 _IN_PLACE: Final = frozenset({"all_reduce", "broadcast", "reduce"})
-_DEFAULT_HEADER: Final = [
-    "size",
-    "count",
-    "type",
-    "redop",
-    "root",
-    "time",
-    "algbw",
-    "busbw",
-    "#wrong",
-    "time",
-    "algbw",
-    "busbw",
-    "#wrong",
-]
-_TIMES: Final = frozenset({"time", "cputime"})
 _MOST_RANKS: Final = 4096
-
-_TAG = re.compile(r"^\[\d+,\d+\]<std(?:out|err)>:")  # mpirun --tag-output
-_PROGRAM = re.compile(r"([a-z_]+)_perf(?![a-z])")
-_THREADS = re.compile(r"nThread (\d+) nGpus (\d+)")
-_RANK = re.compile(r"#\s+Rank\s+(\d+)\s.*\son\s+(\S+)\s+device")
-_LIBRARY = re.compile(r"nccl-library=(\d+)")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of numbers: a message size and its times, None where the log has none."""
-
-    bytes: int
-    out_of_place_us: float | None
-    algbw_gb_s: float | None
-    busbw_gb_s: float | None
-    in_place_us: float | None
-    in_place_algbw_gb_s: float | None
-    in_place_busbw_gb_s: float | None
-
-
-@dataclass
-class Stretch:
-    """Rows that stand together, and what was said before them.
-
-    Attributes:
-        program: nccl-tests' program without "_perf", "" where the log does not name it.
-        hosts: host of each rank listed.
-        processes_gpus: threads times GPUs of a process, None where not said.
-        header: columns of the rows.
-        rows: the numbers, in the order of the log.
-    """
-
-    program: str = ""
-    hosts: tuple[str, ...] = ()
-    processes_gpus: int | None = None
-    header: tuple[str, ...] = tuple(_DEFAULT_HEADER)
-    library: str = ""
-    rows: list[Row] = field(default_factory=list)
 
 
 def read_log(path: Path, text: str) -> Calibration:
@@ -116,72 +60,6 @@ def read_log(path: Path, text: str) -> Calibration:
         raise TraceError(f"{path} holds no time of a message; give a whole log of nccl-tests")
     library = next((stretch.library for stretch in stretches if stretch.library), "")
     return Calibration(f"nccl-tests: {path.name}", MadeWith("", f"nccl {library}".strip()), tuple(entries))
-
-
-def parse_log(text: str) -> list[Stretch]:
-    """Every stretch of rows in a log, in its order; those without rows were cut short."""
-    stretches = [Stretch()]
-    for line in text.splitlines():
-        _take(stretches, _TAG.sub("", line))
-    return stretches
-
-
-def _take(stretches: list[Stretch], line: str) -> None:
-    """Reads one line into the last stretch, or begins a new one with it."""
-    now = stretches[-1]
-    if row := _row(line, now.header):
-        now.rows.append(row)
-        return
-    said = _said(line, now)
-    if not now.rows:
-        stretches[-1] = said
-    elif said is not now or line.startswith("#"):
-        stretches.append(replace(said, rows=[]))
-
-
-def _said(line: str, now: Stretch) -> Stretch:
-    """What is known after a line that is no row."""
-    if found := _LIBRARY.search(line):
-        return replace(now, library=_version(int(found[1])))
-    if found := _THREADS.search(line):
-        return replace(now, processes_gpus=int(found[1]) * int(found[2]), hosts=())
-    if found := _RANK.search(line):
-        return replace(now, hosts=(*now.hosts, found[2]))
-    if (found := _PROGRAM.search(line)) and found[1] != now.program:
-        return replace(now, program=found[1])
-    words = line.lstrip("# ").split()
-    if words[:2] == ["size", "count"] and _TIMES & set(words):
-        return replace(now, header=tuple(words))
-    return now
-
-
-def _version(code: int) -> str:
-    """NCCL's version code: 2.9 and later count major * 10000 + minor * 100 + patch, before major * 1000."""
-    major = 10000 if code >= 10000 else 1000
-    return f"{code // major}.{code % major // 100}.{code % 100}"
-
-
-def _row(line: str, header: Sequence[str]) -> Row | None:
-    """The numbers of a line, None where it is no row."""
-    words = line.split()
-    bodies = [place for place, word in enumerate(header) if word in _TIMES]
-    if len(words) <= bodies[0] or not (words[0].isdigit() and words[1].isdigit()):
-        return None
-    parts = [_numbers(words[start : start + 3]) for start in bodies[:2] if len(words) > start]
-    out, into = parts if len(parts) == 2 else [_numbers([]), *parts]  # a replayed trace has in-place times only
-    return Row(int(words[0]), *out, *into)
-
-
-def _numbers(words: Sequence[str]) -> tuple[float | None, float | None, float | None]:
-    time, algbw, busbw = [*map(_number, words), None, None, None][:3]
-    return time, algbw, busbw
-
-
-def _number(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:  # "N/A"
-        return None
 
 
 def _op(path: Path, stretch: Stretch) -> str:

@@ -1,0 +1,70 @@
+"""Where a step goes: its parts, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from commlens.analyzers import Report
+from commlens.analyzers.findings.context import LEAST_SHARE
+from commlens.analyzers.summary import TimeBudget
+from commlens.cli.render import bar, milliseconds, percent
+from commlens.cli.render_columns import note
+
+BAR = 30
+_MEANING = (
+    "exposed: the training thread stood still for a collective. wait: this rank had arrived, another had not;"
+    " transfer: all had arrived, bytes were moving."
+)
+
+
+def budget_section(report: Report, console: Console) -> RenderableType | None:
+    """The parts of a step with bars, None where they are not known."""
+    budget = report.time_budget
+    if budget.step_ms is None or budget.exposed_ms is None:
+        return None
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True, overflow="crop")
+    for name, value in _parts(budget):
+        share = (value or 0) / budget.step_ms if budget.step_ms else 0
+        table.add_row(name, f"{milliseconds(value)} ms", percent(share), bar(console, share, BAR))
+    table.add_row("step", f"{milliseconds(budget.step_ms)} ms", "", "", style="bold")
+    table.add_row("hidden", f"{milliseconds(budget.hidden_ms)} ms", "", _hidden(budget))
+    if budget.exposed_wait_ms is None:
+        return table
+    return Group(table, note(_MEANING + _bursts(report)))
+
+
+def _parts(budget: TimeBudget) -> Iterator[tuple[str, float | None]]:
+    yield "compute", budget.compute_ms
+    if budget.exposed_wait_ms is None:
+        yield "exposed communication", budget.exposed_ms
+    else:
+        yield "exposed wait", budget.exposed_wait_ms
+        yield "exposed transfer", budget.exposed_transfer_ms
+        if budget.exposed_unsplit_ms:
+            yield "exposed, not split", budget.exposed_unsplit_ms
+    yield "other", budget.other_ms
+
+
+def _hidden(budget: TimeBudget) -> str:
+    overlap = "" if budget.overlap is None else f"overlap {percent(budget.overlap)}: "
+    return f"{overlap}in flight meanwhile"
+
+
+def _bursts(report: Report) -> str:
+    """Waiting that medians do not show because it falls into a few steps."""
+    budget = report.time_budget
+    means = [line.wait_ms_per_step for line in report.ranks if line.wait_ms_per_step is not None]
+    if not means or budget.exposed_wait_ms is None or budget.step_ms is None:
+        return ""
+    mean = sum(means) / len(means)
+    if mean - budget.exposed_wait_ms < LEAST_SHARE * budget.step_ms:
+        return ""
+    usual = milliseconds(budget.exposed_wait_ms)
+    return f" Waiting is uneven: {milliseconds(mean)} ms a step on average, {usual} ms in the usual one."

@@ -1,0 +1,98 @@
+"""The findings of a report: what it is, what it costs, what says so, what to do, and when it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from commlens.analyzers import Report
+from commlens.analyzers.report import Evidence, Finding
+from commlens.cli.render import milliseconds, number, pairs, percent, size
+from commlens.cli.render_compared import compared
+
+TOP_FINDINGS = 5
+TOP_EVIDENCE = 7
+TOP_STEPS = 5
+_NUMBER = 3  # columns the number of a finding takes
+
+
+def findings_title(report: Report) -> str:
+    """The section's title, with what is not shown."""
+    more = len(report.findings) - TOP_FINDINGS
+    return "Findings" + (f" ({TOP_FINDINGS} of {len(report.findings)}, all with --format json)" if more > 0 else "")
+
+
+def findings_section(report: Report, console: Console) -> RenderableType:
+    """The costliest findings; where there are none, what was compared and what could not be."""
+    if not report.findings:
+        return compared(report)
+    parts: list[RenderableType] = []
+    for place, finding in enumerate(report.findings[:TOP_FINDINGS], start=1):
+        parts += [*([""] if parts else []), *_finding(place, finding, report.time_budget.step_ms)]
+    return Group(*parts)
+
+
+def _finding(place: int, finding: Finding, step_ms: float | None) -> Iterator[RenderableType]:
+    title = Table.grid()
+    title.add_column(width=_NUMBER, style="bold")
+    title.add_column(overflow="fold", style="bold red" if finding.severity == "critical" else "bold")
+    title.add_row(str(place), finding.title)
+    yield title
+    yield Padding(Text(f"{finding.id}: {_cost(finding, step_ms)}confidence {finding.confidence}"), (0, 0, 0, _NUMBER))
+    yield Padding(_evidence(finding), (0, 0, 0, _NUMBER + 2))
+    yield Padding(pairs(_advice(finding)), (0, 0, 0, _NUMBER))
+
+
+def _cost(finding: Finding, step_ms: float | None) -> str:
+    """What it costs at most, and in which steps, each with what parts it from the next."""
+    cost, ceiling = "", finding.ceiling_ms
+    if ceiling is not None and step_ms:
+        share = percent(ceiling, step_ms)
+        cost = f"costs up to {milliseconds(ceiling)} ms of each {milliseconds(step_ms)} ms step ({share}); "
+    elif ceiling is not None:
+        cost = f"costs up to {milliseconds(ceiling)} ms a step; "
+    if not finding.steps:
+        return cost
+    shown = ", ".join(str(step) for step in finding.steps[:TOP_STEPS])
+    more = len(finding.steps) - TOP_STEPS
+    return f"{cost}step{'s' if len(finding.steps) > 1 else ''} {shown}{f' and {more} more' if more > 0 else ''}; "
+
+
+def _evidence(finding: Finding) -> Table:
+    """Values, then what they are of."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold", style="dim")
+    for each in finding.evidence[:TOP_EVIDENCE]:
+        table.add_row(quantity(each), each.name)
+    more = len(finding.evidence) - TOP_EVIDENCE
+    if more > 0:
+        table.add_row("", f"{more} more with --format json")
+    return table
+
+
+def quantity(evidence: Evidence) -> str:
+    """A value with its unit: "27.2 ms", "4.2 MB", "100 %", "12"."""
+    value, unit = evidence.value, evidence.unit
+    if unit == "ms":
+        return f"{milliseconds(value)} ms"
+    if unit in ("B", "bytes"):
+        return size(value)
+    return f"{number(value)} {unit}".rstrip()
+
+
+def _advice(finding: Finding) -> Iterator[tuple[str, str]]:
+    for action in finding.actions:
+        yield "do", action.text
+        if action.change:
+            yield "change", action.change
+        if not action.risk.startswith("none"):
+            yield "risk", action.risk
+        if action.verify:
+            yield "check", action.verify
+    if finding.could_be_wrong_if:
+        yield "wrong if", "; or ".join(finding.could_be_wrong_if)

@@ -1,0 +1,65 @@
+"""The first sentences of a report: what communication costs, what of it is waiting, and why."""
+
+from __future__ import annotations
+
+from commlens.analyzers import Report
+from commlens.analyzers.collective_line import CollectiveLine
+from commlens.cli.render import milliseconds, number, percent, size
+from commlens.cli.render_compared import FLOOR, HANG, LATE, looked_for
+
+
+def headline(report: Report) -> str:
+    """What communication costs of each step, the first finding, else the costliest collective."""
+    return " ".join(part for part in (_cost(report), _split(report), _cause(report)) if part)
+
+
+def _cost(report: Report) -> str:
+    budget = report.time_budget
+    if budget.step_ms is None or budget.exposed_ms is None:
+        reasons = [each.reason for each in sorted(report.abstentions, key=lambda a: a.analysis != "time-budget")]
+        reason = reasons[0] if reasons else "nothing was recorded"
+        return f"What communication costs of a step cannot be told: {reason}."
+    return (
+        f"Communication costs {milliseconds(budget.exposed_ms)} ms of each {milliseconds(budget.step_ms)} ms step"
+        f" ({percent(budget.exposed_ms, budget.step_ms)})."
+    )
+
+
+def _split(report: Report) -> str:
+    """Shares of waiting and moving bytes: of their sum, because medians do not add up to that of the whole."""
+    budget = report.time_budget
+    wait, transfer, unsplit = budget.exposed_wait_ms, budget.exposed_transfer_ms, budget.exposed_unsplit_ms or 0
+    if wait is None or transfer is None or not wait + transfer + unsplit:
+        return "" if budget.exposed_ms is None else "How much of it is waiting for late ranks is not known."
+    whole = wait + transfer + unsplit
+    parts = [f"{percent(wait, whole)} of it is waiting for late ranks", f"{percent(transfer, whole)} moving bytes"]
+    if unsplit >= 0.01 * whole:
+        parts.append(f"{percent(unsplit, whole)} could not be split")
+    return f"About {', '.join(parts)}."
+
+
+def _cause(report: Report) -> str:
+    obstacles = dict(looked_for(report))
+    hung = " Whether it hung cannot be told." if obstacles[HANG] is not None else ""
+    if report.findings:
+        title = report.findings[0].title
+        return f"{title[0].upper()}{title[1:]}.{hung}"
+    if obstacles[LATE] is not None:
+        return f"Which rank is always late cannot be told.{hung}{_costliest(report)}"
+    return f"No cause above {FLOOR} of a step was found.{hung}{_costliest(report)}"
+
+
+def _costliest(report: Report) -> str:
+    line = next(iter(report.collectives), None)
+    if line is None or not line.exposed_ms_per_step:
+        return ""
+    often = f", {number(line.count_per_step)} a step" if line.count_per_step is not None else ""
+    what = line.op if line.bytes is None or line.op == "barrier" else f"{line.op} of {size(line.bytes)}"
+    cost = f"{milliseconds(line.exposed_ms_per_step)} ms"
+    return f" The costliest: {what} in group {group_name(line)}{often}, {cost}."
+
+
+def group_name(line: CollectiveLine) -> str:
+    """A group as torch names it, with its description where it has one."""
+    described = line.group_desc not in ("", "undefined", line.group)
+    return f"{line.group} ({line.group_desc})" if described else line.group

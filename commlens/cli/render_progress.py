@@ -1,0 +1,58 @@
+"""How far each rank got, where a job may have stood still: last issued and last ended, side by side."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from commlens.analyzers import Report
+from commlens.analyzers.abstentions import name_ranks
+from commlens.analyzers.across.progress import Progress, RankProgress
+from commlens.cli.render import pairs
+from commlens.cli.render_columns import clipped
+
+TOP_GROUPS = 4
+_GROUP = 24
+
+
+def progress_section(report: Report, console: Console) -> Table | None:
+    """The groups in which a rank is behind, and those that hang; None for a job that did not stand."""
+    broken = any(finding.id in ("hang", "desync") for finding in report.findings)
+    if not broken and not any(each.analysis == "hang" for each in report.abstentions):
+        return None
+    named = {finding.group for finding in report.findings if finding.id == "hang"}
+    shown = [each for each in report.progress if each.behind or (each.group in named and not each.point_to_point)]
+    rows = [row for each in shown[:TOP_GROUPS] for row in _rows(each, console)]
+    if len(shown) > TOP_GROUPS:
+        rows.append(("", f"{len(shown) - TOP_GROUPS} more groups with --format json"))
+    return pairs(rows) if rows else None
+
+
+def _rows(progress: Progress, console: Console) -> Iterator[tuple[str, str]]:
+    """One row for all ranks that got equally far."""
+    together: defaultdict[str, list[int]] = defaultdict(list)
+    for each in progress.per_rank:
+        together[_place(each)].append(each.rank)
+    title = clipped(console, _title(progress), _GROUP)
+    for place, ranks in together.items():
+        yield title, f"{name_ranks(ranks)}: {place}"
+        title = ""
+
+
+def _title(progress: Progress) -> str:
+    if progress.point_to_point:
+        return "messages {} to {}".format(*progress.members)
+    described = progress.desc not in ("", "undefined")
+    return f"group {progress.group}" + (f" ({progress.desc})" if described else "")
+
+
+def _place(each: RankProgress) -> str:
+    if not each.recorded:
+        return "not recorded"
+    if each.last_issued is None:
+        return "issued nothing"
+    ended = "none" if each.last_completed is None else str(each.last_completed)
+    return f"issued {each.last_issued} ({each.op or 'not known'}), ended {ended}"
