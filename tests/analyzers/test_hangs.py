@@ -310,6 +310,15 @@ def test_what_a_rank_was_in_when_it_last_wrote_is_not_what_it_stands_in(tmp_path
     assert finding.title.startswith("rank 2 was gone")
 
 
+def test_the_step_of_a_hang(tmp_path: Path) -> None:
+    ends = [at(seq) - MS for seq in (4, 8, 12, 16)]
+    ranks = {rank: waiting(optimizer_ends=ends) for rank in WORLD} | {2: Told(calls("a" * 19), ended=at(20))}
+    finding = only(tmp_path / "told", ranks)
+    assert (finding.steps, evidence(finding)["step"]) == ((4,), 4)
+    finding = only(tmp_path / "not told", {rank: replace(told, optimizer_ends=()) for rank, told in ranks.items()})
+    assert (finding.steps, "step" in evidence(finding)) == ((), False)
+
+
 def test_several_that_are_gone_are_one_finding(tmp_path: Path) -> None:
     ranks = {0: waiting(), 1: Told(calls("a" * 19), notes=[at(19)]), 2: waiting(), 3: Told(calls("a" * 19))}
     finding = only(tmp_path, ranks)

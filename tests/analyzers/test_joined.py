@@ -204,3 +204,13 @@ def test_only_the_root_of_a_reduce_waits_and_only_the_others_of_a_broadcast(tmp_
     _, found = joined(tmp_path, truths)
     assert found.waits[0].wait_ns.tolist() == [10 * MS, 0]
     assert found.waits[1].wait_ns.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_collectives_that_nobody_ends_contradict_nothing(tmp_path: Path, numbered: bool) -> None:
+    truths = even_job(steps=6, numbered=numbered).truths()
+    for rank, truth in truths.items():
+        hung = replace(truth.collectives[-1], completed_ns=MISSING, waited_ns=MISSING, blocked_ns=MISSING)
+        truths[rank] = replace(truth, collectives=[*truth.collectives[:-1], hung])
+    _, found = joined(tmp_path, truths)
+    assert found.clocks.refusal is None

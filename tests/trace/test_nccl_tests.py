@@ -7,7 +7,7 @@ import pytest
 
 from commlens.errors import TraceError
 from commlens.trace.calibration import INTER, INTRA, CalibrationEntry, MadeWith, read_calibration
-from commlens.trace.importers.nccl_tests import Row, parse_log
+from commlens.trace.importers.nccl_tests_log import Row, parse_log
 
 REAL = Path(__file__).parents[2].parent / "shared" / "traces" / "nccl-tests-h100-nvswitch"
 

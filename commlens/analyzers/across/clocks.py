@@ -165,7 +165,7 @@ def _contradictions_on_one_host(facts: Sequence[_Times], machines: Sequence[str]
             own = [line for line, position in enumerate(times.present) if machines[position] == host]
             ends, begun = _earliest(times.ends[own]), times.issued[own].max(axis=0)
             total += int((begun != MISSING).sum())
-            wrong += int((ends + CLOCK_NOISE_NS < begun).sum())
+            wrong += int((ends < begun - CLOCK_NOISE_NS).sum())
     if wrong <= _WRONG_SHARE * total:
         return None
     return (

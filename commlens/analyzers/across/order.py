@@ -102,4 +102,4 @@ def _confidence(table: Ints, columns: Sequence[Columns]) -> float:
         started, ended = rows["started_ns"][line], rows["completed_ns"][line]
         begin = np.where(seen, np.maximum(begin, started), begin)
         end = np.where(seen & (ended != MISSING), np.minimum(end, ended), end)
-    return float((begin <= end + CLOCK_NOISE_NS)[several].mean())
+    return float((begin - CLOCK_NOISE_NS <= end)[several].mean())

@@ -72,7 +72,7 @@ def _slow(context: Context, slow: Sequence[Slow], usual: Sequence[Usual]) -> Fin
         group=communicator.name,
         steps=(),
         evidence=tuple(evidence),
-        ceiling_ms=round(lost, 3),
+        ceiling_ms=round(float(lost), 3),
         actions=(_confirm(context, members, between),),
         could_be_wrong_if=(
             "the groups are not meant to be alike: other hardware, other paths, other traffic at the same time",
@@ -142,7 +142,7 @@ def _below_calibration(context: Context, usual: Sequence[Usual]) -> list[Finding
             )
             for each, share in worst[:6]
         ),
-        ceiling_ms=round(lost, 3),
+        ceiling_ms=round(float(lost), 3),
         actions=(_confirm(context, first.members, first.scope == INTER),),
         could_be_wrong_if=(
             "the calibration was made on other hosts, or on idle ones while this job computes beside its transfers",

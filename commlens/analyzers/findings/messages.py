@@ -59,7 +59,7 @@ def find_small_collectives(context: Context) -> list[Finding]:
                 ),
                 *_share(worst, best),
             ),
-            ceiling_ms=round(saved, 3),
+            ceiling_ms=round(float(saved), 3),
             actions=(
                 advice(
                     "send them together: flatten tensors, or use a coalescing manager, DDP buckets, FSDP units",

@@ -62,7 +62,7 @@ class Stretch:
     program: str = ""
     hosts: tuple[str, ...] = ()
     processes_gpus: int | None = None
-    header: tuple[str, ...] = tuple(_DEFAULT_HEADER)
+    header: tuple[str, ...] = _DEFAULT_HEADER
     library: str = ""
     rows: list[Row] = field(default_factory=list)
 
