@@ -11,7 +11,7 @@ import pytest
 from blocking_job import BlockingJob, even_job, slower
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import MS, US, write_run
+from synthetic import MS, US, without_phases, write_run
 
 from commlens import Finding, analyze, open_run
 
@@ -72,6 +72,20 @@ def test_a_slow_host_is_named_as_one() -> None:
     (finding,) = findings(slower(slower(job, 2, 12 * MS), 3, 12 * MS))
     assert (finding.id, finding.ranks) == ("straggler-rank", (2, 3))
     assert finding.title.startswith("host b (ranks 2-3) is always late")
+
+
+def test_waiting_that_may_be_hidden_has_a_rank_but_no_price() -> None:
+    def found(job: BlockingJob) -> tuple[Finding, ...]:
+        with tempfile.TemporaryDirectory() as folder:
+            truths = {rank: without_phases(truth) for rank, truth in job.truths().items()}
+            return analyze(open_run(write_run(Path(folder), truths))).findings
+
+    even = replace(even_job(steps=30), bytes=(4096, 8192, 12288))
+    work = even.work.copy()
+    work[np.arange(30) % 4, np.arange(30), 1] += 20 * MS
+    assert found(replace(even, work=work)) == ()
+    (finding,) = found(slower(even, 2, 20 * MS))
+    assert (finding.id, finding.ranks, finding.ceiling_ms) == ("straggler-rank", (2,), None)
 
 
 def test_one_rank_or_few_steps_give_no_verdict() -> None:

@@ -20,6 +20,7 @@ from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import PHASES
 
 TRANSFERS = "exposed transfer"
+UNKNOWN = "cause not known"
 _LARGE = 0.25  # of the longest excess: gaps that count as the pause that recurs
 
 
@@ -28,7 +29,7 @@ class Cause:
     """Why ranks come late.
 
     Attributes:
-        kind: "longer compute", "late input", "late launch", "slow transfers" or "not known".
+        kind: "longer compute", "late input", "late launch", "slow transfers" or UNKNOWN.
         where: the phase, where there is one; else "".
         ms: how much longer than on the other ranks, per step (per pause where there are no steps).
         parts_ms: the same for every kind of own time that was compared.
@@ -40,7 +41,7 @@ class Cause:
     parts_ms: dict[str, float]
 
 
-_UNKNOWN = Cause("not known", "", 0.0, {})
+_UNKNOWN = Cause(UNKNOWN, "", 0.0, {})
 
 
 def find_cause(ranks: Sequence[RankFacts], joined: Joined, lateness: Lateness, late: Late) -> Cause:
@@ -74,7 +75,7 @@ def _by_own_time(
     name = max(longer, key=lambda each: longer[each])
     rounded = {each: round(ms, 3) for each, ms in longer.items()}
     if longer[name] <= 0:
-        return Cause("not known", "", 0.0, rounded)
+        return Cause(UNKNOWN, "", 0.0, rounded)
     return Cause(_KINDS.get(name, "longer compute"), name if name in PHASES else "", round(longer[name], 3), rounded)
 
 
@@ -92,7 +93,7 @@ def _by_launch(
     """
     table = _largest(ranks, matched)
     others = np.setdiff1d(np.arange(len(ranks)), positions)
-    if table is None or not others.size:
+    if table is None or not table.size or not others.size or not positions:
         return _UNKNOWN
     host = [_host(ranks, clocks, position, table[position]) for position in range(len(ranks))]
     issued, started, gaps = (np.array(each) for each in zip(*host, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from commlens.analyzers.abstentions import name_ranks
-from commlens.analyzers.across.causes import SLOW_TRANSFERS, Cause, find_cause
+from commlens.analyzers.across.causes import SLOW_TRANSFERS, UNKNOWN, Cause, find_cause
 from commlens.analyzers.across.lateness import STEP, Lateness
 from commlens.analyzers.across.stragglers import Late, find_persistent, find_rotating, find_stalls, split_spikes
 from commlens.analyzers.findings.build import advice
@@ -16,7 +16,7 @@ _LOOK = {
     "longer compute": "compare its work with the others': batch, sequence lengths, clock rate, heat, other jobs",
     "late input": "look at its input: storage, DataLoader workers, decoding; prefetch the next batch",
     "late launch": "look at what its Python thread does (py-spy dump --pid PID): garbage collection, logging, a sync",
-    "not known": "profile it beside another rank",
+    UNKNOWN: "profile it beside another rank",
 }
 
 
@@ -33,6 +33,8 @@ def find_stragglers(context: Context) -> list[Finding]:
         straggler = _straggler(context, lateness, persistent)
     if straggler is not None:
         found.append(straggler)
+    if not lateness.exposed:  # waiting that may be hidden costs nothing that could be told
+        return found
     rotating = None if persistent is not None else find_rotating(lateness, usual)
     if rotating is not None and _matters(context, lateness, rotating.saved_ns):
         found += _rotating(context, lateness, rotating)
@@ -55,13 +57,14 @@ def _straggler(context: Context, lateness: Lateness, late: Late) -> Finding | No
     if cause.kind == SLOW_TRANSFERS:  # it is late because its links are slow: that is another finding's
         return None
     who, unit = context.numbers(late.positions), lateness.unit
+    more = f", {cause.ms:.3g} ms more than on the others" if cause.kind != UNKNOWN else ""
     is_are = "is" if len(who) == 1 or _named(context, late).startswith("host") else "are"
     where = f" in {cause.where}" if cause.where else ""
     evidence = [
         Evidence(f"other ranks wait for it, per {unit}", round(late.cost_ns / 1e6, 3), "ms"),
         Evidence(f"{unit}s in which it is last", round(100 * late.share, 1), "%"),
         Evidence("probability of that by chance", float(f"{late.chance:.2g}"), ""),
-        Evidence(f"{cause.kind}{where}", cause.ms, "ms"),
+        *([Evidence(f"{cause.kind}{where}", cause.ms, "ms")] if more else []),
         *_parts(cause, but=cause.where or cause.kind),
     ]
     return _finding(
@@ -69,11 +72,11 @@ def _straggler(context: Context, lateness: Lateness, late: Late) -> Finding | No
         lateness,
         late,
         "straggler-rank",
-        f"{_named(context, late)} {is_are} always late: {cause.kind}{where}, {cause.ms:.3g} ms more than on the others",
+        f"{_named(context, late)} {is_are} always late: {cause.kind}{where}{more}",
         evidence,
         cause,
         ranks=who,
-        confidence="high" if late.chance < 1e-3 and cause.kind != "not known" else "medium",
+        confidence="high" if late.chance < 1e-3 and cause.kind != UNKNOWN else "medium",
         wrong_if=("the ranks are meant to do different work, as in a pipeline",),
     )
 
@@ -86,7 +89,11 @@ def _rotating(context: Context, lateness: Lateness, late: Late) -> list[Finding]
     evidence = [
         Evidence("a rank waits for the last one, per step, mean over ranks", round(late.cost_ns / 1e6, 3), "ms"),
         Evidence("steps in which the most frequent last rank is last", round(100 * late.share, 1), "%"),
-        Evidence(f"{cause.kind}{where}, the last rank of a step against the median rank", cause.ms, "ms"),
+        *(
+            [Evidence(f"{cause.kind}{where}, the last rank of a step against the median rank", cause.ms, "ms")]
+            if cause.kind != UNKNOWN
+            else []
+        ),
         *_parts(cause),
     ]
     title = f"every step another rank is late ({cause.kind}{where}): the work is unevenly shared"
@@ -178,7 +185,7 @@ def _finding(
     look: str | None = None,
     steps: tuple[int, ...] = (),
 ) -> Finding:
-    per_step = lateness.unit == STEP
+    priced = lateness.unit == STEP and lateness.exposed
     share = late.saved_ns / lateness.sample_ns
     compared = not lateness.clock_free and any(context.joined.clocks.offsets)
     uncertain = ("the hosts' clocks do not run evenly",) if compared else ()
@@ -192,7 +199,7 @@ def _finding(
         group=None,
         steps=steps,
         evidence=tuple(evidence),
-        ceiling_ms=round(late.saved_ns / 1e6, 3) if per_step else None,
+        ceiling_ms=round(late.saved_ns / 1e6, 3) if priced else None,
         actions=(
             advice(
                 look or _LOOK[cause.kind],
