@@ -81,9 +81,14 @@ class Output:
         }
         self._append("phases", columns)
 
-    def add_overhead(self, time_ns: int, events: int, hook_ns: int, dropped: int, cpu_from_ns: int) -> None:
-        """The row of this flush; nothing is written for an idle second."""
-        if not (events or hook_ns or dropped):
+    def add_overhead(
+        self, time_ns: int, events: int, hook_ns: int, dropped: int, cpu_from_ns: int, under_way: bool
+    ) -> None:
+        """The row of this flush; nothing is written for a second in which nothing is under way.
+
+        Where something is, the row is a sign of life: it tells a rank that hangs from one that was killed.
+        """
+        if not (events or hook_ns or dropped or under_way):
             return
         values = (time_ns, events, hook_ns, time.thread_time_ns() - cpu_from_ns, dropped, self._written)
         names = ("time_ns", "events", "hook_ns", "flush_ns", "dropped", "written_bytes")

@@ -167,7 +167,8 @@ class Recorder:
         issued, self.slots.issued = self.slots.issued, 0
         self._output.add_collectives(rows, self.groups.ordered, self.offset_ns)
         self._output.add_phases(finished, self.phases.names, self.offset_ns)
-        self._output.add_overhead(now() + self.offset_ns, issued, hook_ns, dropped, started)
+        under_way = len(self.slots) > 0
+        self._output.add_overhead(now() + self.offset_ns, issued, hook_ns, dropped, started, under_way)
 
     def _run_info(self) -> dict[str, Any]:
         import torch

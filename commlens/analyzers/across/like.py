@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 import numpy as np
 
@@ -101,16 +102,15 @@ def slow_groups(usual: Sequence[Usual]) -> list[Slow]:
     """Groups that take longer than their like, the costliest first."""
     alike: defaultdict[tuple[str, int, int, str | None, bool], list[Usual]] = defaultdict(list)
     for each in usual:
-        shape = len(each.communicator.members), each.communicator.scope, each.communicator.point_to_point
-        alike[(each.op, each.bytes, *shape)].append(each)
+        alike[(each.op, each.bytes, *_shape(each.communicator))].append(each)
     worst: dict[int, list[tuple[Usual, float, int]]] = defaultdict(list)
     for peers in alike.values():
         for each in peers:
             others = [other for other in peers if other.communicator.members != each.communicator.members]
             if not others:
                 continue
-            like = float(np.median([other.ms for other in others]))
-            if each.ms > _SLOWER * like and each.low_ms > max(like, float(np.median([o.high_ms for o in others]))):
+            like = median_low([other.ms for other in others])  # of one fast and one slow peer the fast one
+            if each.ms > _SLOWER * like and each.low_ms > max(like, median_low([other.high_ms for other in others])):
                 worst[id(each.communicator)].append((each, like, len(others)))
     slow = []
     for found in worst.values():
@@ -137,10 +137,17 @@ def common_place(slow: Sequence[Slow], usual: Sequence[Usual], places: dict[int,
         return None
     shared = frozenset.intersection(*slow_sets)
     slow_ids = {id(each.usual.communicator) for each in slow}
+    shapes = {_shape(each.usual.communicator) for each in slow}
     for place in sorted(shared):
         groups = {
-            id(each.communicator) for each in usual if place in of(each.communicator) and len(of(each.communicator)) > 1
+            id(each.communicator)
+            for each in usual
+            if _shape(each.communicator) in shapes and place in of(each.communicator) and len(of(each.communicator)) > 1
         }
         if groups and groups <= slow_ids:
             return place
     return None
+
+
+def _shape(communicator: Communicator) -> tuple[int, str | None, bool]:
+    return communicator.size, communicator.scope, communicator.point_to_point

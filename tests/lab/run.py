@@ -1,0 +1,148 @@
+"""Runs a scenario as a real torchrun job with the recorder on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from lab import board, plan
+from lab.calibration import write_healthy
+from lab.scenario import HANGS, Scenario
+
+SCENARIO_FILE = "scenario.txt"
+LAB = Path(__file__).resolve().parent
+TIMEOUT_S = 180  # a healthy job takes a tenth of it, most of that for importing torch
+SETTLE_S = 14.0  # a hung job is left alone so long before it is killed: longer than commlens asks of a hang
+DISTURBED_MS = 25.0  # a rank so much behind its plan was held up by the machine: the job is run anew
+TRIES = 3
+
+
+class JobFailedError(Exception):
+    """A job that did not end as its scenario says."""
+
+
+class Ended(NamedTuple):
+    """What a job left behind: exit code, output, whether it was killed, and the worst delay that nobody planned."""
+
+    rc: int
+    output: str
+    killed: bool
+    late_ms: float
+
+
+def record(scenario: Scenario, folder: Path) -> Path:
+    """The run folder, in `folder`, of a recording of this scenario.
+
+    Raises:
+        JobFailedError: It failed, hung or succeeded against its plan.
+    """
+    for _ in range(TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        env = {plan.VARIABLE: scenario.plan.to_json(), "COMMLENS": str(folder)}
+        script = LAB / "jobs" / f"{scenario.job}.py"
+        ended = torchrun(script, scenario.args, scenario.ranks, env, TIMEOUT_S, scenario.ends == HANGS)
+        _check(scenario, ended)
+        if ended.late_ms < DISTURBED_MS:
+            break
+    found = [path.parent for path in folder.glob("*/run.json")]
+    if len(found) != 1:
+        raise JobFailedError(f"it left {len(found)} runs in {folder}: {ended.output[-500:]}")
+    (folder / SCENARIO_FILE).write_text(described(scenario))
+    if scenario.healthy_link is not None:
+        write_healthy(found[0], scenario.healthy_link, scenario.ranks)
+    for rank in scenario.lost:
+        shutil.rmtree(found[0] / f"rank-{rank:05d}")
+    return found[0]
+
+
+def described(scenario: Scenario) -> str:
+    """What a recording of this scenario depends on."""
+    return repr((scenario.job, scenario.args, scenario.ranks, scenario.plan, scenario.healthy_link, scenario.lost))
+
+
+def recorded(scenario: Scenario, folder: Path) -> Path | None:
+    """The run folder of an earlier recording of exactly this scenario in `folder`, None where there is none."""
+    file = folder / SCENARIO_FILE
+    if not file.exists() or file.read_text() != described(scenario):
+        return None
+    return next(path.parent for path in folder.glob("*/run.json"))
+
+
+def _check(scenario: Scenario, ended: Ended) -> None:
+    hangs = scenario.ends == HANGS
+    if ended.killed != hangs or (ended.rc != 0) != hangs:
+        was = "was killed" if ended.killed else f"ended with {ended.rc}"
+        raise JobFailedError(f"the job {was}, planned was: {scenario.ends}; {_errors(ended.output)}")
+
+
+def _errors(output: str) -> str:
+    """The first lines of a job's output that look like its reason."""
+    lines = [line for line in output.splitlines() if "rror" in line and "torchelastic" not in line]
+    return " | ".join(lines[:3]) or output[-500:]
+
+
+def torchrun(
+    script: Path, args: tuple[str, ...], ranks: int, env: dict[str, str], timeout_s: float, hangs: bool = False
+) -> Ended:
+    """Runs a torchrun job on this machine; whatever it started has ended afterwards.
+
+    Args:
+        hangs: a rank will say that it is stuck or gone; then, after a while, all ranks are killed.
+    """
+    # torchrun must not be the one who ends a job whose rank is gone: on many hosts it would not see that either.
+    patience = ["--monitor-interval", "60" if hangs else "0.2"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *patience]
+    with tempfile.TemporaryDirectory(prefix="commlens-lab-") as meet, tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            [*launcher, str(script), *args],
+            env={**_environment(), **env, board.VARIABLE: meet},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            killed = not _wait(process, Path(meet), timeout_s, hangs)
+        finally:
+            _end(process, Path(meet))
+        output.seek(0)
+        late = [float(path.read_text()) for path in Path(meet).glob(f"{board.LATE}*")]
+        return Ended(process.returncode, output.read(), killed, max(late, default=0.0))
+
+
+def _environment() -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COMMLENS", "LAB_"))}
+    paths = [str(LAB.parent), str(LAB.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
+
+
+def _wait(process: subprocess.Popen[bytes], meet: Path, timeout_s: float, hangs: bool) -> bool:
+    """Whether the job ended by itself."""
+    deadline = time.monotonic() + timeout_s
+    while process.poll() is None and time.monotonic() < deadline:
+        if hangs and (meet / board.STUCK).exists():
+            time.sleep(SETTLE_S)
+            return process.poll() is not None
+        time.sleep(0.05)
+    return process.poll() is not None
+
+
+def _end(process: subprocess.Popen[bytes], meet: Path) -> None:
+    """Kills the ranks, by the ids they wrote down, then torchrun."""
+    if process.poll() is not None:
+        return
+    for file in meet.glob(f"{board.PID}*"):
+        with suppress(ProcessLookupError, ValueError):
+            os.kill(int(file.read_text()), signal.SIGKILL)
+    process.terminate()  # it ends whatever else it started
+    try:
+        process.wait(45)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
