@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from lab.scenario import Expected, Scenario
 from lab.sizes import waiting
 
 STEPS = 32
+SMALLEST, LARGEST = 0.03, 0.25  # size of a fault, as a share of the step
 BLOCKING = {"ddp": False, "fsdp2": True, "tensor_parallel": True, "groups": True, "exchange": True, "messages": True}
 # Options of each job, and how long a step stands still for its collectives on the default link, ms. FSDP2 has the
 # most to do between waking and issuing, in which ranks that share a core wait for each other: it gets longer steps.
@@ -49,3 +51,8 @@ def with_faults(base: Scenario, *faults: dict[str, object]) -> Scenario:
 def compute_job(rng: random.Random) -> Scenario:
     """A job in which each rank computes the same, of one of three kinds."""
     return healthy(rng.choice(("ddp", "fsdp2", "tensor_parallel")), rng)
+
+
+def share(rng: random.Random, largest: float = LARGEST) -> float:
+    """Of a step; each doubling is equally likely."""
+    return math.exp(rng.uniform(math.log(SMALLEST), math.log(largest)))
