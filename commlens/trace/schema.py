@@ -71,9 +71,13 @@ SOURCES: Final = (
 TIMINGS: Final = ("device", "host", "wait", "enqueue_only")
 
 PHASES: Final = ("forward", "backward", "optimizer")
+STEP_MARK: Final = "step"  # a row of the phases table that says where a step begins and ends; no phase of one
 
-# table -> column -> kind. Kinds: int16/int32/int64; "name8"/"name16" are
-# strings stored as an Arrow dictionary with int8/int16 codes.
+# What a device did: `unclassified` has a name like communication's that no table knows.
+COMPUTE, COMMUNICATION, COPY, UNCLASSIFIED = KERNEL_KINDS = ("compute", "communication", "copy", "unclassified")
+
+# table -> column -> kind. Kinds: int16/int32/int64; "name8"/"name16"/"name32"
+# are strings stored as an Arrow dictionary with int8/int16/int32 codes.
 TABLES: Final[dict[str, dict[str, str]]] = {
     "collectives": {
         "event": "int64",  # unique in the rank; a later row with the same event replaces the earlier
@@ -105,6 +109,16 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "step": "int32",
         "thread": "int16",
     },
+    # What ran on the rank's devices, the kernels of collectives among them.
+    "kernels": {
+        "kind": "name8",
+        "name": "name32",
+        "device": "int16",
+        "stream": "int32",
+        "launched_ns": "int64",  # the host's call that launched it began
+        "start_ns": "int64",
+        "end_ns": "int64",
+    },
     # One row a flush; counts since the row before.
     "overhead": {
         "time_ns": "int64",
@@ -131,5 +145,6 @@ def arrow_schema(table: str) -> pa.Schema:
         "int64": pa.int64(),
         "name8": pa.dictionary(pa.int8(), pa.string()),
         "name16": pa.dictionary(pa.int16(), pa.string()),
+        "name32": pa.dictionary(pa.int32(), pa.string()),
     }
     return pa.schema([(column, kinds[kind]) for column, kind in TABLES[table].items()])
