@@ -54,6 +54,14 @@ def find_run(path: Path) -> tuple[Path, list[str]]:
     return newest, [f"{path} holds {len(runs)} runs; this is the newest, {newest.name}"]
 
 
+def holds_run(path: Path) -> bool:
+    """Whether there is a run at `path` or in it, or nothing else either."""
+    if not path.is_dir():
+        return False
+    entries = _entries(path)
+    return not entries or _is_run(path) or (path / RANK_FILE).exists() or any(map(_is_readable_run, entries))
+
+
 def read_folder(path: Path) -> RunFolder:
     """Reads run.json and every rank.json of a run folder.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from commlens.errors import RunNotFoundError, TraceError
 from commlens.trace.calibration import CALIBRATION_FILE, Calibration, read_calibration
-from commlens.trace.folders import RunFolder, find_run, read_folder
+from commlens.trace.folders import RunFolder, find_run, holds_run, read_folder
 from commlens.trace.rank import Rank
 
 # Beyond the largest job on earth; a damaged number must not make a list of it.
@@ -50,25 +50,40 @@ class Run:
         return [rank for rank in range(self.world_size) if rank not in self.ranks]
 
 
-def open_run(path: PathLike | Sequence[PathLike]) -> Run:
-    """Opens a recorded run. Tables are read when first asked for.
+def open_run(
+    path: PathLike | Sequence[PathLike],
+    *,
+    rank_regex: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Opens a recorded run, or files of other profilers. Tables are read when first asked for.
 
     Args:
         path: A run folder, a folder of runs (the newest is taken), or several
             paths that hold parts of the same run, such as node-local folders.
+            Or files of another profiler, folders of them, or patterns.
+        rank_regex: Where files of another profiler do not say which rank they
+            are: a regular expression whose first group finds it in their names.
+        progress: Told how many files are read, and of how many, after each.
 
     Raises:
         RunNotFoundError: There is no run at a path.
         DamagedRunError: Nothing readable is left of it.
         NewerFormatError: A newer commlens wrote it.
         TraceError: Paths hold different runs, or may not be read.
+        UsageError: It cannot be told which ranks files of another profiler are.
+        WriteError: There is no room for what was read of files of another profiler.
     """
-    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(each) for each in path]
     if not paths:
         raise RunNotFoundError("no path given; give the folder of a run")
     with _access_errors():
-        folders = _distinct([_open_folder(Path(each)) for each in paths])
-        return _merged(folders)
+        if not any(map(holds_run, paths)):
+            from commlens.trace.importers.cache import cached_run
+            from commlens.trace.importers.files import files_in
+
+            return _merged([read_folder(cached_run(files_in(paths), rank_regex, progress))])
+        return _merged(_distinct([_open_folder(each) for each in paths]))
 
 
 @contextmanager
@@ -105,6 +120,7 @@ def _merged(folders: list[RunFolder]) -> Run:
     notes = [note for folder in folders for note in folder.notes]
     ranks = _merged_ranks(folders, notes)
     info = next((folder.info for folder in folders if folder.info), {})
+    notes += [str(note) for note in info.get("notes") or []]
     if not info:
         notes += [f"{folder.problem}; the run is described by its ranks" for folder in folders]
     damaged = {rank for folder in folders for rank in folder.damaged} - ranks.keys()

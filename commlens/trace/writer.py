@@ -64,9 +64,7 @@ class RankWriter:
         Raises:
             OSError: It cannot be written.
         """
-        part = _write_part(self.path / RANK_FILE, info)
-        with _removed_on_error(part):
-            part.replace(self.path / RANK_FILE)
+        write_rank_info(self.path, info)
 
     def append(self, table: str, columns: Mapping[str, Column]) -> int:
         """Appends one batch of rows.
@@ -120,6 +118,30 @@ class RankWriter:
         self._closed = True
         for stream in self._streams.values():
             stream.let_go()
+
+
+def write_rank_info(folder: Path, info: Mapping[str, Any]) -> None:
+    """Writes or replaces rank.json in the folder of a rank; readers see the old or the new one, never a part.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    part = _write_part(folder / RANK_FILE, info)
+    with _removed_on_error(part):
+        part.replace(folder / RANK_FILE)
+
+
+def write_table(folder: Path, table: str, columns: Mapping[str, Column]) -> None:
+    """Writes a whole table of a rank at once, for what was not recorded but read elsewhere; no rows, no file.
+
+    Raises:
+        FileExistsError: The rank has this table already.
+        OSError: It cannot be written.
+        Others: As of `RankWriter.append`.
+    """
+    batch = _batch(table, columns)
+    if batch.num_rows:
+        _write_new(folder / TABLE_FILE.format(table=table), _serialised(pa.Table.from_batches([batch])))
 
 
 class _Stream:

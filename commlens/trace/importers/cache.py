@@ -1,0 +1,105 @@
+"""Runs made from other tools' files, kept so that they need not be made again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from commlens._version import __version__
+from commlens.errors import WriteError
+from commlens.trace.importers.convert import Progress, convert
+from commlens.trace.schema import FORMAT_VERSION, RUN_FILE
+
+VARIABLE: Final = "COMMLENS_CACHE"
+FOLDER: Final = ".commlens-cache"
+_MOST: Final = 16  # runs kept in a folder; the ones not used for longest go first
+_REVISION: Final = 1  # of the importers: a new one makes every run anew
+
+
+def cached_run(files: Sequence[Path], rank_regex: str | None, progress: Progress | None) -> Path:
+    """The run folder made from `files`, from the cache if their content is the same as then.
+
+    It is kept in the folder that COMMLENS_CACHE names, else beside the first file, else in the user's cache.
+
+    Raises:
+        TraceError: No file can be read.
+        UsageError: The ranks cannot be told.
+        WriteError: There is no room for the run.
+    """
+    key = _key(files, rank_regex)
+    folders = _folders(files[0].parent)
+    for folder in folders:
+        if (folder / key / RUN_FILE).is_file():
+            with contextlib.suppress(OSError):
+                os.utime(folder / key)
+            return folder / key
+    folder = next((each for each in folders if _is_writable(each)), folders[-1])
+    return _made(folder, key, files, rank_regex, progress)
+
+
+def _key(files: Sequence[Path], rank_regex: str | None) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    digest.update(repr((__version__, FORMAT_VERSION, _REVISION, rank_regex)).encode())
+    for path in files:
+        digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0")
+        with contextlib.suppress(OSError), path.open("rb") as file:  # why it cannot be read is said by its importer
+            while data := file.read(1 << 20):
+                digest.update(data)
+    return digest.hexdigest()
+
+
+def _folders(beside: Path) -> list[Path]:
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return [Path(chosen)]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    return [beside / FOLDER, home / "commlens", Path(tempfile.gettempdir()) / f"commlens-{os.getuid()}"]
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _made(
+    folder: Path, key: str, files: Sequence[Path], rank_regex: str | None, progress: Progress | None
+) -> Path:
+    part = folder / f".{key}.{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part.mkdir()
+        convert(files, part, f"imported-{key}", rank_regex, progress)
+        _prune(folder)
+        return _in_place(part, folder / key)
+    except OSError as error:
+        raise WriteError(
+            f"cannot keep what was read in {folder}: {error.strerror or error}; name another folder with {VARIABLE}"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _in_place(part: Path, path: Path) -> Path:
+    try:
+        part.rename(path)
+    except OSError:
+        if not (path / RUN_FILE).is_file():  # else another process was faster
+            raise
+    return path
+
+
+def _prune(folder: Path) -> None:
+    """Makes room for one more run."""
+    runs = [path for path in folder.iterdir() if (path / RUN_FILE).is_file()]
+    for old in sorted(runs, key=lambda path: path.stat().st_mtime_ns)[: -_MOST + 1]:
+        shutil.rmtree(old, ignore_errors=True)

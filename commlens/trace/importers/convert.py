@@ -1,0 +1,170 @@
+"""From files of other tools to a run folder: one rank's file in memory at a time, ranks side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from commlens.errors import TraceError
+from commlens.trace.importers.formats import FORMATS, NAMES, format_of, importer
+from commlens.trace.importers.imported import ImportedRank
+from commlens.trace.importers.numbering import Part, numbered
+from commlens.trace.schema import FORMAT_VERSION, MISSING, RANK_FOLDER, TABLES
+
+_WORTH_A_PROCESS: Final = 24 << 20  # bytes on disk of all files together: below, starting processes costs more
+_NAMED: Final = 3
+
+Progress = Callable[[int, int], None]  # files done, files in all
+
+
+def convert(
+    files: Sequence[Path], into: Path, run_id: str, rank_regex: str | None = None, progress: Progress | None = None
+) -> None:
+    """Writes the run that `files` hold into the folder `into`, which exists and is empty.
+
+    What cannot be read is left out and named in a note of the run; so are files of other formats, other
+    jobs, and older files of a rank.
+
+    Raises:
+        TraceError: No file can be read.
+        UsageError: The ranks cannot be told.
+        OSError: The run cannot be written.
+    """
+    notes: list[str] = []
+    format, chosen = _chosen(files, notes)
+    parts = []
+    for found, problem in _read_all(format, chosen, into, progress):
+        parts += found
+        notes += [problem] if problem else []
+    if not parts:
+        raise TraceError(_nothing(files, notes))
+    ranks, left_out = numbered(parts, rank_regex)
+    _write_run(into, run_id, format, ranks, [*notes, *left_out])
+
+
+def _chosen(files: Sequence[Path], notes: list[str]) -> tuple[str, list[Path]]:
+    """The best format among the files, and the files that have it."""
+    formats: dict[str | None, list[Path]] = {}
+    for path in files:
+        try:
+            formats.setdefault(format_of(path), []).append(path)
+        except TraceError as error:
+            notes.append(f"left out: {error}")
+    unknown = formats.pop(None, [])
+    if not formats:
+        raise TraceError(_nothing(files, notes, unknown))
+    best = min(formats, key=lambda each: FORMATS.index(each or ""))
+    for other, paths in formats.items():
+        if other != best:
+            notes.append(f"left out: {_few(paths)}: {NAMES[other or '']}; give them by themselves")
+    if unknown:
+        notes.append(f"left out: {_few(unknown)}: of no format that commlens reads")
+    return best or "", formats[best]
+
+
+def _nothing(files: Sequence[Path], notes: Sequence[str], unknown: Sequence[Path] = ()) -> str:
+    if notes:
+        return notes[0].removeprefix("left out: ") if len(notes) == 1 else f"no file could be read: {notes[0]}"
+    formats = ", ".join(NAMES.values())
+    return f"{_few(unknown or files)}: neither a run nor of a format that commlens reads ({formats}); check the path"
+
+
+def _few(paths: Sequence[Path]) -> str:
+    named = ", ".join(str(path) if len(paths) == 1 else path.name for path in paths[:_NAMED])
+    return named if len(paths) <= _NAMED else f"{named} and {len(paths) - _NAMED} more"
+
+
+def _read_all(
+    format: str, files: Sequence[Path], into: Path, progress: Progress | None
+) -> Iterator[tuple[list[Part], str | None]]:
+    """The parts of each file in order, or why there are none; progress is told after each."""
+    tasks = [(format, path, into / f"part-{place:06d}") for place, path in enumerate(files)]
+    for done, result in enumerate(_each(tasks), 1):
+        if progress is not None:
+            progress(done, len(files))
+        yield result
+
+
+def _each(tasks: Sequence[tuple[str, Path, Path]]) -> Iterable[tuple[list[Part], str | None]]:
+    workers = min(os.cpu_count() or 1, len(tasks))
+    if workers < 2 or sum(path.stat().st_size for _, path, _ in tasks) < _WORTH_A_PROCESS:
+        return map(_read_one, tasks)
+    return _side_by_side(tasks, workers)
+
+
+def _side_by_side(tasks: Sequence[tuple[str, Path, Path]], workers: int) -> Iterator[tuple[list[Part], str | None]]:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_read_one, tasks)
+
+
+def _read_one(task: tuple[str, Path, Path]) -> tuple[list[Part], str | None]:
+    format, path, folder = task
+    try:
+        ranks = importer(format).read(path)
+    except TraceError as error:
+        return [], f"left out: {error}"
+    return [_keep(rank, folder.with_name(f"{folder.name}-{place}")) for place, rank in enumerate(ranks)], None
+
+
+def _keep(rank: ImportedRank, folder: Path) -> Part:
+    """Writes the tables of a rank and lets go of them."""
+    from commlens.trace.writer import write_table
+
+    folder.mkdir()
+    for table, columns in rank.tables.items():
+        write_table(folder, table, columns)
+    notes = [f"{rank.source.name}: {note}" for note in rank.notes]
+    start = min((_earliest(rank, *each) for each in _TIMES), default=0)
+    start = 0 if start == np.iinfo(np.int64).max else start
+    return Part(
+        rank.source, folder, rank.rank, rank.world_size, rank.info, rank.run, notes, start, _rows(rank)
+    )
+
+
+_TIMES: Final = (("collectives", "issued_ns"), ("kernels", "start_ns"), ("phases", "start_ns"))
+
+
+def _earliest(rank: ImportedRank, table: str, column: str) -> int:
+    values: Any = rank.tables.get(table, {}).get(column, np.zeros(0, np.int64))
+    return int(values[values != MISSING].min(initial=np.iinfo(np.int64).max))
+
+
+def _rows(rank: ImportedRank) -> int:
+    columns = (next(iter(rank.tables[table].values()), ()) for table in TABLES if table in rank.tables)
+    return sum(len(column[0] if isinstance(column, tuple) else column) for column in columns)
+
+
+def _write_run(into: Path, run_id: str, format: str, ranks: dict[int, Part], notes: Sequence[str]) -> None:
+    from commlens.trace.writer import write_rank_info, write_run_info
+
+    parts = list(ranks.values())
+    sizes = [part.world_size for part in parts if part.world_size is not None]
+    about = {key: value for part in reversed(parts) for key, value in part.run.items() if value is not None}
+    for rank, part in ranks.items():
+        folder = into / RANK_FOLDER.format(rank=rank)
+        part.folder.rename(folder)
+        info = {**part.info, "rank": rank, "run_id": run_id, "imported": format, "source": str(part.source)}
+        write_rank_info(folder, info)
+    for left in into.glob("part-*"):
+        for file in left.iterdir():
+            file.unlink()
+        left.rmdir()
+    own = [note for part in parts for note in part.notes]
+    write_run_info(
+        into,
+        {
+            **about,
+            "run_id": run_id,
+            "imported": format,
+            "world_size": max([*sizes[:1], max(ranks) + 1]),
+            "start_ns": min(part.start_ns for part in parts),
+            "notes": [*notes, *own],
+            "format_version": FORMAT_VERSION,
+        },
+    )
