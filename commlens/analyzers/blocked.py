@@ -1,4 +1,4 @@
-"""When the training thread stood still for a collective."""
+"""When a rank stood still for a collective: its training thread, or its device's compute where that was recorded."""
 
 from __future__ import annotations
 
@@ -9,23 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.columns import Columns
-from commlens.analyzers.intervals import Intervals, Ints, merge
+from commlens.analyzers.intervals import Intervals, Ints, cut, merge, subtract
+from commlens.analyzers.lanes import Lanes
 from commlens.trace.schema import MISSING
 
 
 @dataclass(frozen=True)
 class Blocked:
-    """Standstill of one rank's training thread.
+    """Standstill of one rank, in pieces none of which is empty.
 
     Attributes:
-        starts: of each collective row, ns, shape (rows,).
-        ends: of each collective row, ns, shape (rows,); equal to the start where it did not block.
+        row: the collective row that each piece is charged to, shape (pieces,).
+        starts: of each piece, ns, shape (pieces,).
+        ends: of each piece, ns, shape (pieces,).
         known: rows whose standstill is known, shape (rows,).
     """
 
+    row: Ints
     starts: Ints
     ends: Ints
     known: NDArray[np.bool_]
+
+    def per_row(self, values: Ints) -> Ints:
+        """Sums of a value of each piece, by row, ns, shape (rows,)."""
+        total = np.bincount(self.row, weights=values, minlength=self.known.size)
+        return np.asarray(total.astype(np.int64))
 
     @property
     def merged(self) -> Intervals:
@@ -33,14 +41,35 @@ class Blocked:
         return merge(self.starts, self.ends)
 
 
-def find_blocked(columns: Columns, ddp_groups: Collection[str]) -> Blocked:
-    """Standstill of the training thread, charged to collectives.
+def find_blocked(columns: Columns, lanes: Lanes | None, ddp_groups: Collection[str]) -> Blocked:
+    """Standstill of a rank, charged to collectives.
 
     Args:
         columns: of one rank.
+        lanes: what its devices did; None where that was not recorded, then its training thread counts.
         ddp_groups: names of the groups that a DDP model reduces its gradients in. DDP's reducer
             waits in C++, where no hook sees it; `_reducer_waits` derives those waits.
     """
+    return _on_host(columns, ddp_groups) if lanes is None else _on_device(columns, lanes)
+
+
+def _on_device(columns: Columns, lanes: Lanes) -> Blocked:
+    """When a collective's kernel ran and no compute did; where several ran, charged to the one that began first."""
+    rows = columns.collectives
+    known = (rows["started_ns"] != MISSING) & (rows["completed_ns"] > rows["started_ns"])
+    chosen = np.flatnonzero(known & columns.words["timing"].equals("device"))
+    chosen = chosen[np.argsort(rows["started_ns"][chosen], kind="stable")]
+    starts, ends = rows["started_ns"][chosen], rows["completed_ns"][chosen]
+    reach = np.maximum.accumulate(ends)
+    longer = np.ones(chosen.size, bool)
+    longer[1:] = reach[1:] > reach[:-1]
+    chosen, begins = chosen[longer], np.maximum(starts, np.append(starts[:1], reach[:-1]))[longer]
+    pieces = cut(subtract(merge(starts, ends), lanes.compute), begins)
+    which = np.searchsorted(begins, pieces.starts, side="right") - 1
+    return Blocked(chosen[which].astype(np.int64), pieces.starts, pieces.ends, known)
+
+
+def _on_host(columns: Columns, ddp_groups: Collection[str]) -> Blocked:
     rows = columns.collectives
     seen = (rows["waited_ns"] != MISSING) & (rows["blocked_ns"] != MISSING)
     own = seen & (rows["thread"] == columns.training_thread)
@@ -50,7 +79,8 @@ def find_blocked(columns: Columns, ddp_groups: Collection[str]) -> Blocked:
     starts[reduced.rows], ends[reduced.rows] = _reducer_waits(columns, reduced)
     derived = np.zeros(seen.shape, bool)
     derived[reduced.rows] = True
-    return Blocked(starts, ends, seen | derived)
+    still = np.flatnonzero(ends > starts)
+    return Blocked(still, starts[still], ends[still], seen | derived)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,11 @@ import numpy as np
 from commlens.analyzers.blocked import Blocked
 from commlens.analyzers.columns import Columns
 from commlens.analyzers.intervals import Intervals, Ints, intersect, length, length_within, merge, shared_within
+from commlens.analyzers.lanes import Lanes
 from commlens.analyzers.steps import Steps
 from commlens.trace.schema import MISSING
+
+_OURS = {"dispatcher", "native"}  # sources that see every wait
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,13 @@ class Budget:
 
     Attributes:
         step: length of the step.
-        compute: inside forward, backward or optimizer, and not standing still.
-        exposed: the training thread stood still for a collective.
-        other: the rest: data loading, logging, Python, whatever no hook saw.
-        hidden: a collective was in flight and the training thread did not stand still.
+        compute: inside forward, backward or optimizer and not standing still; where the rank's devices were
+            recorded, a compute kernel ran.
+        exposed: the training thread stood still for a collective; on a device, one ran and no compute did.
+        other: the rest: data loading, logging, Python, whatever no hook saw; on a device copies and idling.
+        hidden: a collective was in flight and the rank did not stand still.
         overlap: hidden / (hidden + exposed) over all analysed steps; None without communication.
-        overlap_whole_trace: the same over everything recorded, no step filter.
+        other_parts: what a device did in `other`, see `Lanes.parts`; None where devices were not recorded.
     """
 
     step: Ints
@@ -35,13 +39,13 @@ class Budget:
     other: Ints
     hidden: Ints
     overlap: float | None
-    overlap_whole_trace: float | None
+    other_parts: dict[str, Ints] | None
 
 
-def split_steps(columns: Columns, steps: Steps, blocked: Blocked) -> Budget:
+def split_steps(columns: Columns, lanes: Lanes | None, steps: Steps, blocked: Blocked) -> Budget:
     """Split every analysed step of one rank into its parts."""
     standstill = blocked.merged
-    phases, flying = _phases(columns), in_flight(columns)
+    phases, flying = lanes.compute if lanes else _phases(columns), in_flight(columns)
     both = intersect(flying, standstill)
     windows = steps.start_ns, steps.end_ns
 
@@ -58,8 +62,14 @@ def split_steps(columns: Columns, steps: Steps, blocked: Blocked) -> Budget:
         other=step - compute - exposed,
         hidden=hidden,
         overlap=overlap(int(hidden.sum()), int(exposed.sum())),
-        overlap_whole_trace=overlap(length(flying) - length(both), length(standstill)),
+        other_parts=lanes.parts(*windows) if lanes else None,
     )
+
+
+def overlap_whole_trace(columns: Columns, blocked: Blocked) -> float | None:
+    """Overlap over everything recorded, no step filter."""
+    standstill, flying = blocked.merged, in_flight(columns)
+    return overlap(length(flying) - length(intersect(flying, standstill)), length(standstill))
 
 
 def overlap(hidden: int, exposed: int) -> float | None:
@@ -74,19 +84,24 @@ def in_flight(columns: Columns) -> Intervals:
     return merge(started[known], completed[known])
 
 
-def unanswerable(columns: Columns, blocked: Blocked) -> str | None:
+def unanswerable(columns: Columns, lanes: Lanes | None, blocked: Blocked) -> str | None:
     """Why this rank's standstill cannot be told, or None where it can.
 
     A host's wait on a CUDA collective only orders streams: how long it took says nothing of the
-    device, so ranks whose collectives are timed on the device (or not at all) are refused.
+    device, so ranks whose collectives are timed on the device need their compute kernels as well.
     """
     rows, timing = columns.collectives, columns.words["timing"]
     if not rows["issued_ns"].size:
         return "no collective was recorded"
     if np.mean(timing.equals("enqueue_only")) > 0.5:
         return "only the host's call of most collectives is known, not when they ran on the device"
-    if np.mean(timing.equals("device")) > 0.5:
+    device = np.mean(timing.equals("device")) > 0.5
+    if device and (lanes is None or not lanes.compute.starts.size):
         return "collectives were timed on the device, but its compute was not recorded"
+    if lanes is not None and not device:
+        return "kernels were recorded, but the collectives ran elsewhere, and when the device waited for them is not known"
+    if lanes is None and not blocked.known.any() and not _OURS & set(columns.words["source"].words):
+        return "the files do not tell when the training thread waited for a collective"
     if not (blocked.known.any() or (rows["completed_ns"] != MISSING).any()):
         return "no collective has a known end, and no wait for one was seen"
     return None

@@ -22,6 +22,7 @@ _NUMBERS = [
 _SMALL = frozenset({"group_size", "thread", "peer"})
 _WORDS = ["group", "group_desc", "op", "dtype", "source", "timing"]
 _PHASES = ["phase", "name", "start_ns", "end_ns", "thread"]
+_KERNELS = ["kind", "name", "launched_ns", "start_ns", "end_ns"]
 _OVERHEAD = ["time_ns", "events", "hook_ns", "flush_ns", "dropped", "written_bytes"]
 
 
@@ -41,10 +42,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Columns:
-    """The rows of one rank: collectives by issue, then phases, then the recorder's own cost.
+    """The rows of one rank: collectives by issue, phases, the recorder's own cost, what ran on devices.
 
-    `collectives` and `phases` map a column of `trace.schema` to an int64 array; `bytes` in
-    `collectives` is the message size of nccl-tests. String columns are `words` and `phase_words`.
+    `collectives`, `phases` and `kernels` map a column of `trace.schema` to an int64 array; `bytes` in
+    `collectives` is the message size of nccl-tests. String columns are `words`, `phase_words` and `kernel_words`.
     """
 
     collectives: dict[str, Ints]
@@ -52,6 +53,8 @@ class Columns:
     phases: dict[str, Ints]
     phase_words: dict[str, Column]
     overhead: dict[str, Ints]
+    kernels: dict[str, Ints]
+    kernel_words: dict[str, Column]
 
     def during(self, phase: str) -> NDArray[np.bool_]:
         """Which phase rows are of this kind and have both ends, shape (phases,)."""
@@ -78,13 +81,15 @@ def read_columns(rank: Rank) -> Columns:
     numbers = {name: _small(raw[name]) if name in _SMALL else _ints(raw[name]) for name in _NUMBERS}
     words = {name: Column(_small(raw[name]), rank.vocabulary("collectives", name)) for name in _WORDS}
     numbers["bytes"] = _message_bytes(words["op"], numbers)
-    phases = rank.columns("phases", _PHASES)
+    phases, kernels = rank.columns("phases", _PHASES), rank.columns("kernels", _KERNELS)
     return Columns(
         numbers,
         words,
         {name: _ints(phases[name]) for name in ("start_ns", "end_ns", "thread")},
         {name: Column(_small(phases[name]), rank.vocabulary("phases", name)) for name in ("phase", "name")},
         {name: _ints(values) for name, values in rank.columns("overhead", _OVERHEAD).items()},
+        {name: _ints(kernels[name]) for name in ("launched_ns", "start_ns", "end_ns")},
+        {name: Column(_small(kernels[name]), rank.vocabulary("kernels", name)) for name in ("kind", "name")},
     )
 
 

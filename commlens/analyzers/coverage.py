@@ -75,6 +75,7 @@ class Coverage:
 def find_coverage(run: Run, ranks: Sequence[RankFacts], joined: Joined) -> Coverage:
     """What was seen of the run."""
     seen, clocks = sum(r.analysed.size for r in ranks), joined.clocks
+    unclassified = [r.lanes.unclassified_count for r in ranks if r.lanes is not None]
     return Coverage(
         collectives_seen=seen,
         collectives_matched=seen - joined.unmatched,
@@ -82,7 +83,7 @@ def find_coverage(run: Run, ranks: Sequence[RankFacts], joined: Joined) -> Cover
         match_confidence=min((round(m.confidence, 4) for m in joined.matched), default=None),
         ends_unknown=sum(r.unknown_ends for r in ranks),
         dropped=sum(int(r.columns.overhead["dropped"].clip(0).sum()) for r in ranks),
-        kernels_unclassified=None,
+        kernels_unclassified=sum(unclassified) if unclassified else None,
         match_key=_match_key(joined),
         clock=Clock(
             method=clocks.method,

@@ -19,6 +19,7 @@ class Identity:
         host: name of its host, None where not known.
         machine: what tells its host from others: the boot id, else the name; "" where neither is known.
         wall_offset_ns: wall clock minus monotonic clock as the rank read them once, None where not known.
+        world_size: ranks of the job as this rank's file says, None where it does not.
         members: global ranks of each of its groups, by name; empty where not known.
         ended: how the recording ended, None where it broke off.
         imported: the rank was read from another tool's file, which says nothing of an end.
@@ -28,6 +29,7 @@ class Identity:
     host: str | None
     machine: str
     wall_offset_ns: int | None
+    world_size: int | None
     members: Mapping[str, tuple[int, ...]]
     ended: str | None
     imported: bool
@@ -42,6 +44,7 @@ def identify(rank: Rank) -> Identity:
         host=info.get("host"),
         machine=str(info.get("boot_id") or info.get("host") or ""),
         wall_offset_ns=offset if isinstance(offset, int) else None,
+        world_size=info["world_size"] if isinstance(info.get("world_size"), int) else None,
         members={str(g["name"]): _ranks(g) for g in info.get("groups") or [] if isinstance(g, dict) and "name" in g},
         ended=(info.get("end") or {}).get("how"),
         imported=bool(info.get("imported")),

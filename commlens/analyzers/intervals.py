@@ -73,13 +73,17 @@ def shared_within(few: Intervals, many: Intervals, starts: Ints, ends: Ints) -> 
 
     The same as the length of their intersection, without a pass over `many`.
     """
-    pieces = intersect(few, merge(starts, ends))
-    # Windows may touch, and a piece may reach over several: cut it where they begin.
-    cuts = np.unique(np.concatenate([pieces.starts, starts[_inside(pieces, starts)]]))
-    until = np.minimum(pieces.ends[np.searchsorted(pieces.starts, cuts, side="right") - 1], np.append(cuts[1:], _NEVER))
-    window = np.searchsorted(starts, cuts, side="right") - 1
-    shared = length_within(many, cuts, until)
+    pieces = cut(intersect(few, merge(starts, ends)), starts)  # windows may touch, and a piece reach over several
+    window = np.searchsorted(starts, pieces.starts, side="right") - 1
+    shared = length_within(many, *pieces)
     return np.bincount(window, weights=shared, minlength=starts.size).astype(np.int64)
+
+
+def cut(merged: Intervals, times: Ints) -> Intervals:
+    """Merged intervals, cut into two at each of `times` that lies within one: sorted, disjoint, maybe touching."""
+    starts = np.unique(np.concatenate([merged.starts, times[_inside(merged, times)]]))
+    whole = merged.ends[np.searchsorted(merged.starts, starts, side="right") - 1]
+    return Intervals(starts, np.minimum(whole, np.append(starts[1:], _NEVER)))
 
 
 def _before(merged: Intervals, times: Ints) -> Ints:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from commlens.analyzers.blocked import Blocked, find_blocked
-from commlens.analyzers.budget import Budget, split_steps, unanswerable
+from commlens.analyzers.budget import Budget, overlap_whole_trace, split_steps, unanswerable
 from commlens.analyzers.columns import Columns, read_columns
 from commlens.analyzers.identity import Identity, identify
 from commlens.analyzers.intervals import Ints, length_within
+from commlens.analyzers.lanes import Lanes, find_lanes
 from commlens.analyzers.steps import Steps, find_steps
 from commlens.trace.schema import MISSING
 
@@ -29,9 +30,12 @@ class RankFacts:
         who: its host, clock and groups.
         columns: its rows.
         steps: its steps.
+        lanes: what its devices did, None where that was not recorded.
         blocked: its standstill.
         budget: its steps split into parts; None with `refusal` set.
         refusal: why there is no budget.
+        overlap_whole_trace: share of communication that is hidden, over everything recorded, 0..1; None where
+            there is none or it cannot be told.
         trace_bytes: size of its tables on disk.
         exposed_ns: standstill in analysed steps of each collective row, shape (rows,).
         analysed: which collective rows were issued in analysed steps, shape (rows,).
@@ -40,9 +44,11 @@ class RankFacts:
     who: Identity
     columns: Columns
     steps: Steps
+    lanes: Lanes | None
     blocked: Blocked
     budget: Budget | None
     refusal: str | None
+    overlap_whole_trace: float | None
     trace_bytes: int
     exposed_ns: Ints
     analysed: Ints
@@ -62,19 +68,22 @@ def rank_facts(rank: Rank) -> RankFacts:
     """Analyse one rank by itself. Its tables are read for that and let go of."""
     columns = read_columns(rank)
     rank.forget()
-    steps = find_steps(columns)
-    blocked = find_blocked(columns, ddp_groups(rank.info))
-    refusal = _refusal(rank.info, columns, steps, blocked)
+    steps, lanes = find_steps(columns), find_lanes(columns)
+    blocked = find_blocked(columns, lanes, ddp_groups(rank.info))
+    blind = failed_hook(rank.info, "waits") or unanswerable(columns, lanes, blocked)
+    refusal = blind or _refusal(rank.info, columns, lanes, steps)
     issued = columns.collectives["issued_ns"]
     return RankFacts(
         who=identify(rank),
         columns=columns,
         steps=steps,
+        lanes=lanes,
         blocked=blocked,
-        budget=None if refusal else split_steps(columns, steps, blocked),
+        budget=None if refusal else split_steps(columns, lanes, steps, blocked),
         refusal=refusal,
+        overlap_whole_trace=None if blind else overlap_whole_trace(columns, blocked),
         trace_bytes=rank.trace_bytes,
-        exposed_ns=length_within(steps.window, blocked.starts, blocked.ends),
+        exposed_ns=blocked.per_row(length_within(steps.window, blocked.starts, blocked.ends)),
         analysed=length_within(steps.window, issued, issued + 1),  # 1 ns of each: 0 or 1
     )
 
@@ -91,11 +100,8 @@ def failed_hook(info: Mapping[str, Any], hook: str) -> str | None:
     return None if state == "ok" else f"the recorder could not watch {hook}: {state}"
 
 
-def _refusal(info: Mapping[str, Any], columns: Columns, steps: Steps, blocked: Blocked) -> str | None:
-    """The first reason that forbids a time budget for this rank."""
-    reason = failed_hook(info, "waits") or unanswerable(columns, blocked)
-    if reason is None and not columns.phases_seen & {"backward", "optimizer"}:
+def _refusal(info: Mapping[str, Any], columns: Columns, lanes: Lanes | None, steps: Steps) -> str | None:
+    """What a time budget lacks though the standstill is known."""
+    if lanes is None and not columns.phases_seen & {"backward", "optimizer"}:
         return failed_hook(info, "backward") or failed_hook(info, "optimizer") or _NO_PHASES
-    if reason is None and not steps.index.size:
-        return _NO_STEPS
-    return reason
+    return None if steps.index.size else _NO_STEPS

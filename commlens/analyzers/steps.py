@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +12,12 @@ from commlens.analyzers.columns import Columns
 from commlens.analyzers.grouped import group_keys
 from commlens.analyzers.intervals import Intervals, Ints, merge
 from commlens.analyzers.signature import repetition_starts
-from commlens.trace.schema import MISSING
+from commlens.trace.schema import MISSING, STEP_MARK
 
 WARM_UP = 2  # a job's first steps allocate, compile and open connections: never analysed
 
 FROM_OPTIMIZER = "from one end of the optimizer's step to the next"
+FROM_MARKS = "the profiler's step marks, to the end of the device work launched in them"
 INFERRED = "inferred from the repeating signature"
 NONE = "none"
 
@@ -44,10 +47,13 @@ class Steps:
 
 
 def find_steps(columns: Columns) -> Steps:
-    """Steps of a rank: from its optimizer, else from the repeating signature, else none.
+    """Steps of a rank: from step marks, else its optimizer, else from the repeating signature, else none.
 
     The unfinished step at the end of the trace is dropped.
     """
+    marked = _marked(columns)
+    if marked is not None:
+        return marked
     ends = _optimizer_ends(columns)
     if ends.size:
         return _between(ends, FROM_OPTIMIZER, before=1)
@@ -57,6 +63,45 @@ def find_steps(columns: Columns) -> Steps:
     tokens = signature_tokens(columns)
     starts = columns.collectives["issued_ns"][repetition_starts(tokens)]
     return _between(starts, INFERRED if starts.size else NONE, before=0)
+
+
+def _marked(columns: Columns) -> Steps | None:
+    """Steps that the trace itself marks, None where it does not.
+
+    The host runs ahead of the device, so a step ends when all that was launched before its mark's end has
+    run. A profiler's window lies in a warm job: only steps numbered as the first two are left out, if
+    others remain.
+    """
+    rows = np.flatnonzero(columns.during(STEP_MARK))
+    if not rows.size:
+        return None
+    rows = rows[np.argsort(columns.phases["start_ns"][rows], kind="stable")]
+    names = columns.phase_words["name"]
+    marks = np.append(columns.phases["start_ns"][rows], columns.phases["end_ns"][rows[-1:]])
+    bounds = np.maximum.accumulate(np.maximum(marks, _device_end(columns, marks)))
+    index = _numbers([names.words[code] for code in names.codes[rows]])
+    starts, ends = bounds[:-1], bounds[1:]
+    keep = ends > starts
+    if (keep & (index >= WARM_UP)).any():
+        keep &= index >= WARM_UP
+    return Steps(FROM_MARKS, rows.size, index[keep], starts[keep], ends[keep])
+
+
+def _device_end(columns: Columns, times: Ints) -> Ints:
+    """End of the last kernel launched before each time, ns; before all times where there is none."""
+    order = np.argsort(columns.kernels["launched_ns"], kind="stable")
+    launched = columns.kernels["launched_ns"][order]  # unknown ones first: they came before the trace
+    reach = np.maximum.accumulate(np.append(np.int64(MISSING), columns.kernels["end_ns"][order]))
+    return np.asarray(reach[np.searchsorted(launched, times, side="left")])
+
+
+def _numbers(names: Sequence[str]) -> Ints:
+    """The number at the end of each name, or the places where not all have one of their own."""
+    found = [re.search(r"(\d{1,15})\D*$", name) for name in names]
+    numbers = [int(each[1]) for each in found if each]
+    if len(set(numbers)) == len(names):
+        return np.array(numbers, np.int64)
+    return np.arange(WARM_UP, WARM_UP + len(names), dtype=np.int64)
 
 
 def signature_tokens(columns: Columns) -> Ints:

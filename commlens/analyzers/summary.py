@@ -31,6 +31,7 @@ class RankBudget:
     hidden_ms: float | None
     overlap: float | None
     overlap_whole_trace: float | None
+    other_parts_ms: dict[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class TimeBudget:
 
     `exposed_ms` is exposed transfer, exposed wait and what could not be split (collectives without a
     counterpart on other ranks) together; None where no rank could tell. The parts are None where ranks
-    are not joined.
+    are not joined. `other_parts_ms` is what devices did in `other_ms` (see `Lanes.parts`), None where they
+    were not recorded.
     """
 
     step_ms: float | None
@@ -51,6 +53,7 @@ class TimeBudget:
     other_ms: float | None
     hidden_ms: float | None
     overlap: float | None
+    other_parts_ms: dict[str, float] | None
     per_rank: tuple[RankBudget, ...]
 
 
@@ -68,6 +71,7 @@ def time_budget(ranks: Sequence[RankFacts], joined: Joined) -> TimeBudget:
         other_ms=_mean([r.other_ms for r in per_rank]),
         hidden_ms=_mean([r.hidden_ms for r in per_rank]),
         overlap=_mean([r.overlap for r in per_rank]),
+        other_parts_ms=_mean_parts([r.other_parts_ms for r in per_rank]),
         per_rank=per_rank,
     )
 
@@ -86,8 +90,20 @@ def _rank_budget(facts: RankFacts, parts: Exposed | None) -> RankBudget:
         other_ms=_median_ms(budget.other) if budget else None,
         hidden_ms=_median_ms(budget.hidden) if budget else None,
         overlap=_rounded(budget.overlap) if budget else None,
-        overlap_whole_trace=_rounded(budget.overlap_whole_trace) if budget else None,
+        overlap_whole_trace=_rounded(facts.overlap_whole_trace),
+        other_parts_ms=_parts_ms(budget.other_parts) if budget else None,
     )
+
+
+def _parts_ms(parts: dict[str, Ints] | None) -> dict[str, float] | None:
+    if parts is None:
+        return None
+    return {name: round(float(np.median(ns)) / 1e6, 6) for name, ns in parts.items()}
+
+
+def _mean_parts(parts: Sequence[dict[str, float] | None]) -> dict[str, float] | None:
+    known = [each for each in parts if each is not None]
+    return {name: round(sum(each[name] for each in known) / len(known), 6) for name in known[0]} if known else None
 
 
 def _median_ms(values: Ints) -> float | None:

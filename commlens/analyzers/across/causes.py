@@ -16,6 +16,7 @@ from commlens.analyzers.across.selftime import ELSEWHERE, INPUT, own_time
 from commlens.analyzers.across.stragglers import Late
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
+from commlens.analyzers.own_work import HOST_BOUND
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import PHASES
 
@@ -80,7 +81,7 @@ def _by_own_time(
 
 
 SLOW_TRANSFERS = "slow transfers"
-_KINDS = {INPUT: "late input", ELSEWHERE: "late launch", TRANSFERS: SLOW_TRANSFERS}
+_KINDS = {INPUT: "late input", ELSEWHERE: "late launch", HOST_BOUND: "late launch", TRANSFERS: SLOW_TRANSFERS}
 
 
 def _by_launch(

@@ -61,7 +61,9 @@ def find_communicators(ranks: Sequence[RankFacts]) -> list[Communicator]:
         for key, rows in _parts(facts).items():
             parts[key][position] = rows
             descs.setdefault(key, _desc(facts.columns, rows))
-    return [_communicator(key, descs[key], parts[key], ranks) for key in sorted(parts)]
+    found = [_communicator(key, descs[key], parts[key], ranks) for key in sorted(parts)]
+    # Several groups that share a name, and do not name their members, cannot be told apart.
+    return [each for each in found if len(each.present) <= each.size]
 
 
 def _communicator(key: _Key, desc: str, parts: dict[int, Ints], ranks: Sequence[RankFacts]) -> Communicator:
@@ -71,10 +73,15 @@ def _communicator(key: _Key, desc: str, parts: dict[int, Ints], ranks: Sequence[
         present = tuple(sorted(parts, key=lambda position: members.index(ranks[position].rank)))
     known = members or tuple(ranks[position].rank for position in present)
     rows = tuple(parts[position] for position in present)
-    said = int(ranks[present[0]].columns.collectives["group_size"][rows[0][0]])
-    size = len(members) or (said if said != MISSING else len(known))
+    size = len(members) or _said_size(ranks[present[0]], rows[0]) or len(known)
     machines = [ranks[position].who.machine for position in present]
     return Communicator(name, desc, known, size, direct, present, rows, _scope(machines))
+
+
+def _said_size(facts: RankFacts, rows: Ints) -> int:
+    """Size of a group whose members are not known: as its rows say, else that of the job; 0 where not known."""
+    said = int(facts.columns.collectives["group_size"][rows[0]])
+    return said if said != MISSING else facts.who.world_size or 0
 
 
 def _scope(machines: Sequence[str]) -> str | None:

@@ -17,9 +17,10 @@ import numpy as np
 from commlens.analyzers.across.clocks import Clocks
 from commlens.analyzers.across.communicators import split_by
 from commlens.analyzers.across.waits import Waits
-from commlens.analyzers.intervals import Intervals, Ints, length_within, merge
+from commlens.analyzers.intervals import Intervals, Ints, length_within
+from commlens.analyzers.own_work import IDLE, own_work
 from commlens.analyzers.ranks import RankFacts
-from commlens.trace.schema import MISSING, PHASES
+from commlens.trace.schema import MISSING
 
 TRANSFER, UNMATCHED, OTHER = "transfer", "unmatched communication", "other"
 _Key = tuple[str, int, str]  # kind, position of the rank, name of what it did ("group: op" of a transfer)
@@ -71,24 +72,18 @@ class _Line:
         self.position, self.facts, self.waits = position, facts, waits
         self._clocks = clocks
         rows = facts.columns.collectives
-        still = np.flatnonzero(facts.blocked.ends > facts.blocked.starts)
-        still = still[np.argsort(facts.blocked.ends[still], kind="stable")]
-        self.still_rows = still
+        still = np.argsort(facts.blocked.ends, kind="stable")
+        self.still_rows = facts.blocked.row[still]
         self.still_starts = self._aligned(facts.blocked.starts[still])
         self.still_ends = self._aligned(facts.blocked.ends[still])
         self.need = self._aligned(waits.need_ns)
         self.issued, self.started = self._aligned(rows["issued_ns"]), self._aligned(rows["started_ns"])
-        self.phases = {phase: self._phase(phase) for phase in PHASES}
+        self.work = {name: Intervals(*map(self._aligned, times)) for name, times in own_work(facts).items()}
         self._before = _freed_by(facts)
         self.followed: list[tuple[int, int]] = []
 
     def _aligned(self, times: Ints) -> Ints:
         return self._clocks.aligned(self.position, times)
-
-    def _phase(self, phase: str) -> Intervals:
-        columns = self.facts.columns
-        rows = columns.during(phase) & (columns.phases["thread"] == columns.training_thread)
-        return merge(self._aligned(columns.phases["start_ns"][rows]), self._aligned(columns.phases["end_ns"][rows]))
 
     def bounds(self, index: Ints) -> tuple[Ints, Ints]:
         chosen = np.searchsorted(self.facts.steps.index, index)
@@ -111,14 +106,14 @@ class _Line:
         return f"{op} in group {group}"
 
     def charge_own_time(self, parts: defaultdict[_Key, int]) -> None:
-        """Charge the time it was followed for to its phases, the rest to OTHER."""
+        """Charge the time it was followed for to its work by kind, the rest to OTHER."""
         starts, ends = (np.array([each[side] for each in self.followed], np.int64) for side in (0, 1))
         left = ends - starts
-        for phase, times in self.phases.items():
+        for name, times in self.work.items():
             # Where phases overlap (a forward recomputed in a backward) time counts once, for the first.
             ns = np.minimum(length_within(times, starts, ends), left)
             left = left - ns
-            parts["compute", self.position, phase] += int(ns.sum())
+            parts[name if name in IDLE else "compute", self.position, name] += int(ns.sum())
         parts[OTHER, self.position, ""] += int(left.sum())
 
 

@@ -41,18 +41,18 @@ class Exposed:
 
 def split_exposed(facts: RankFacts, waits: Waits) -> Exposed:
     """Split the standstill of one rank."""
-    waiting = _while_waiting(facts, waits)
-    unknown = (waits.need_ns == MISSING) & (facts.blocked.ends > facts.blocked.starts)
-    starts, ends = facts.blocked.starts, facts.blocked.ends
-    unsplit = merge(starts[unknown], ends[unknown])
+    waiting, pieces = _while_waiting(facts, waits), facts.blocked
+    unknown = waits.need_ns[pieces.row] == MISSING
+    unsplit = merge(pieces.starts[unknown], pieces.ends[unknown])
     exposed = facts.budget.exposed if facts.budget is not None else np.zeros(facts.steps.index.size, np.int64)
     steps = facts.steps.start_ns, facts.steps.end_ns
     step_wait = length_within(subtract(waiting, unsplit), *steps)
     step_unsplit = length_within(unsplit, *steps)
     inside = intersect(waiting, facts.steps.window)
+    waited = np.where(unknown, 0, length_within(inside, pieces.starts, pieces.ends))
     return Exposed(
-        row_wait=np.where(unknown, 0, length_within(inside, starts, np.maximum(starts, ends))),
-        row_unsplit=np.where(unknown, facts.exposed_ns, 0),
+        row_wait=pieces.per_row(waited),
+        row_unsplit=np.where(waits.need_ns == MISSING, facts.exposed_ns, 0),
         wait=step_wait,
         transfer=exposed - step_wait - step_unsplit if facts.budget is not None else exposed,
         unsplit=step_unsplit,
@@ -61,24 +61,26 @@ def split_exposed(facts: RankFacts, waits: Waits) -> Exposed:
 
 def _while_waiting(facts: RankFacts, waits: Waits) -> Intervals:
     """When the rank stood still and its communicator only waited for a late rank, merged."""
-    blocked, started = facts.blocked, facts.columns.collectives["started_ns"]
-    stalled = (blocked.ends > blocked.starts) & (waits.need_ns != MISSING)
-    begin, end = np.maximum(blocked.starts, started), np.minimum(blocked.ends, waits.need_ns)
+    blocked = facts.blocked
+    started, need = facts.columns.collectives["started_ns"][blocked.row], waits.need_ns[blocked.row]
+    stalled = need != MISSING
+    begin, end = np.maximum(blocked.starts, started), np.minimum(blocked.ends, need)
     pieces = [(begin[stalled], end[stalled])]
-    queued = stalled & (started > blocked.starts)
-    for _, rows in split_by(facts.columns.words["group"].codes) if queued.any() else []:
-        if queued[rows].any():
-            pieces.append(_queued_behind(facts, waits, rows, rows[queued[rows]]))
+    queued = np.flatnonzero(stalled & (started > blocked.starts))
+    group = facts.columns.words["group"].codes
+    for code, which in split_by(group[blocked.row[queued]]):
+        pieces.append(_queued_behind(facts, waits, np.flatnonzero(group == code), queued[which]))
     starts, ends = (np.concatenate([piece[side] for piece in pieces]) for side in (0, 1))
     return merge(starts, ends)
 
 
 def _queued_behind(facts: RankFacts, waits: Waits, group: Ints, queued: Ints) -> Intervals:
-    """Standstill for queued collectives while every one under way in their group waited."""
+    """Standstill (pieces `queued`) for queued collectives while every one under way in their group waited."""
     started, completed = (facts.columns.collectives[name][group] for name in ("started_ns", "completed_ns"))
     need = waits.need_ns[group]
     known: NDArray[np.bool_] = (need != MISSING) & (completed != MISSING)
     waiting = merge(started[known], np.minimum(need, completed)[known])
     moving = merge(np.maximum(need, started)[known], completed[known])
-    until = np.minimum(facts.blocked.ends, facts.columns.collectives["started_ns"])[queued]
-    return intersect(merge(facts.blocked.starts[queued], until), subtract(waiting, moving))
+    blocked = facts.blocked
+    until = np.minimum(blocked.ends[queued], facts.columns.collectives["started_ns"][blocked.row[queued]])
+    return intersect(merge(blocked.starts[queued], until), subtract(waiting, moving))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from commlens.analyzers.intervals import Intervals, Ints, length_within, merge, shared_within, subtract
+from commlens.analyzers.own_work import own_work
 from commlens.analyzers.ranks import RankFacts
-from commlens.trace.schema import PHASES
 
 INPUT, ELSEWHERE = "input", "elsewhere"
 
 
 def own_time(facts: RankFacts) -> dict[str, Ints]:
-    """Time of each analysed step by what the training thread did, standstill left out, ns, shape (steps,).
+    """Time of each analysed step by what the rank did, standstill left out, ns, shape (steps,).
 
-    Keys are the phases, INPUT (from the step's start to its first forward, where a forward was seen)
-    and ELSEWHERE (the rest). Empty where the rank has no time budget.
+    Keys are those of `own_work`, INPUT (from the step's start to its first forward, where a forward was seen
+    and no device) and ELSEWHERE (the rest). Empty where the rank has no time budget.
     """
     if facts.budget is None:
         return {}
@@ -28,22 +28,18 @@ def own_time(facts: RankFacts) -> dict[str, Ints]:
         parts[name] = length_within(own, *windows) - shared_within(own, standstill, *windows)
         return merge(np.concatenate([taken.starts, own.starts]), np.concatenate([taken.ends, own.ends]))
 
-    for phase in PHASES:
-        taken = add(phase, _phase(facts, phase))
-    taken = add(INPUT, _before_forward(facts))
+    work = own_work(facts)
+    for name, times in work.items():
+        taken = add(name, times)
+    if "forward" in work:
+        taken = add(INPUT, _before_forward(facts, work["forward"]))
     parts[ELSEWHERE] = facts.budget.step - facts.budget.exposed - np.sum(list(parts.values()), axis=0)
     return parts
 
 
-def _phase(facts: RankFacts, phase: str) -> Intervals:
-    columns = facts.columns
-    rows = columns.during(phase) & (columns.phases["thread"] == columns.training_thread)
-    return merge(columns.phases["start_ns"][rows], columns.phases["end_ns"][rows])
-
-
-def _before_forward(facts: RankFacts) -> Intervals:
+def _before_forward(facts: RankFacts, forward: Intervals) -> Intervals:
     """From each step's start to the first forward in it."""
-    forward, starts, ends = _phase(facts, "forward"), facts.steps.start_ns, facts.steps.end_ns
+    starts, ends = facts.steps.start_ns, facts.steps.end_ns
     if not forward.starts.size:
         return forward
     first = np.searchsorted(forward.starts, starts)

@@ -149,7 +149,7 @@ def _write_run(into: Path, run_id: str, format: str, ranks: dict[int, Part], not
     for rank, part in ranks.items():
         folder = into / RANK_FOLDER.format(rank=rank)
         part.folder.rename(folder)
-        info = {**part.info, "rank": rank, "run_id": run_id, "imported": format, "source": str(part.source)}
+        info = {**part.info, "rank": rank, "world_size": part.world_size, "run_id": run_id, "imported": format, "source": str(part.source)}
         write_rank_info(folder, info)
     for left in into.glob("part-*"):
         for file in left.iterdir():

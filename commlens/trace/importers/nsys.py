@@ -14,8 +14,9 @@ import numpy as np
 
 from commlens.errors import TraceError
 from commlens.trace.importers.imported import Column, ImportedRank
+from commlens.trace.importers.nsys_calls import Calls
 from commlens.trace.importers.nsys_device import DeviceRows, read_device, split_ranks
-from commlens.trace.importers.nsys_ranges import Calls, Mark, marks, read_ranges
+from commlens.trace.importers.nsys_ranges import Mark, marks, read_ranges
 from commlens.trace.importers.nsys_session import Session, read_session
 from commlens.trace.importers.nsys_tables import MAGIC, Ints, open_tables, process_of
 from commlens.trace.schema import COMMUNICATION, KERNEL_KINDS, MISSING, OPS
@@ -63,7 +64,7 @@ def _rank(path: Path, rows: DeviceRows, session: Session, calls: Calls, steps: S
         rank=None,
         world_size=None,
         info={"host": session.host or path.name, "device": session.gpus.get(device), "device_index": device},
-        run={"backend": "nccl" if talk.start.size else None, "profiler": session.product},
+        run={"backend": "nccl" if _is_nccl(talk) else None, "profiler": session.product},
         tables={
             "kernels": _kernels(rows, origin),
             "collectives": _collectives(talk, ops, origin),
@@ -71,6 +72,10 @@ def _rank(path: Path, rows: DeviceRows, session: Session, calls: Calls, steps: S
         },
         notes=[f"the operation of {unknown} of {ops.size} collectives cannot be told"] if unknown else [],
     )
+
+
+def _is_nccl(talk: DeviceRows) -> bool:
+    return any(talk.names[code].startswith("nccl") for code in np.unique(talk.name))
 
 
 def _is_of(mark: Mark, process: int) -> bool:
