@@ -2,7 +2,7 @@
 
     python bench/import_speed.py [--traces FOLDER] [--venv FOLDER] [--tracelens CHECKOUT_OR_PYTHON] [--rounds 5]
 
-On one rank with 2,020 all_reduces (`_ddp`, 53.7 MB of JSON) and on eight ranks of a Megatron job (`_megatron`, 31.2 MB):
+On one rank with 2,020 all_reduces (`_ddp`, 54 MB of JSON) and on eight ranks of a Megatron job (`_megatron`, 31 MB):
 
 1. In a process, imports and a warm-up on another trace not counted: HTA's load and four basic answers (steps,
    temporal breakdown, overlap, kernel breakdown) against `open_run` and `analyze`.
@@ -43,6 +43,7 @@ SETS = {"ddp": "hta-ddp-v100-rank1of2-2020allreduce", "megatron": "megatron-tp8-
 WARM = "torchrec-dlrm-v100x4-sleep"
 HTA = ("HolisticTraceAnalysis==0.5.0", "pandas<3")  # its critical path fails with pandas 3
 REPORT = "from commlens.cli.app import main; main()"
+MODULES = {"hta": "hta.trace_analysis", "tracelens": "TraceLens"}
 TRACELENS = "TraceLens.Reporting.generate_multi_rank_collective_report_pytorch"
 
 Measured = dict[str, float]  # "s" and, of a whole process, "mib"
@@ -121,35 +122,16 @@ def pipelines() -> dict[str, Callable[[Path], object]]:
     import numpy as np
     from isal import igzip
 
-    class Args(msgspec.Struct, gc=False):
-        correlation: int = -1
-        stream: object = None
+    base = [("ph", str, ""), ("cat", str, ""), ("name", str, ""), ("ts", float, 0.0), ("dur", float, 0.0)]
+    args_type = msgspec.defstruct("Args", [("correlation", int, -1), ("stream", object, None)], gc=False)
+    event_type = msgspec.defstruct("Event", [*base, ("tid", object, None), ("args", args_type | None, None)], gc=False)
+    raw_type = msgspec.defstruct("RawEvent", [*base, ("args", msgspec.Raw, msgspec.Raw())], gc=False)
 
-    class Event(msgspec.Struct, gc=False):
-        ph: str = ""
-        cat: str = ""
-        name: str = ""
-        tid: object = None
-        ts: float = 0.0
-        dur: float = 0.0
-        args: Args | None = None
+    def decoder(event: type) -> Callable:
+        return msgspec.json.Decoder(msgspec.defstruct("Trace", [("traceEvents", list[event])], gc=False)).decode
 
-    class RawEvent(msgspec.Struct, gc=False):
-        ph: str = ""
-        cat: str = ""
-        name: str = ""
-        ts: float = 0.0
-        dur: float = 0.0
-        args: msgspec.Raw | None = None
-
-    class Trace(msgspec.Struct, gc=False):
-        traceEvents: list[Event]  # noqa: N815
-
-    class RawTrace(msgspec.Struct, gc=False):
-        traceEvents: list[RawEvent]  # noqa: N815
-
-    decode, decode_raw = msgspec.json.Decoder(Trace).decode, msgspec.json.Decoder(RawTrace).decode
-    decode_args = msgspec.json.Decoder(Args).decode
+    decode, decode_raw = decoder(event_type), decoder(raw_type)
+    decode_args, none = msgspec.json.Decoder(args_type).decode, args_type()
     launches = ("kernel", "gpu_memcpy", "gpu_memset", "cuda_runtime", "cuda_driver")
 
     def codes(words: list[str]) -> np.ndarray:
@@ -161,7 +143,7 @@ def pipelines() -> dict[str, Callable[[Path], object]]:
 
     def seven_columns(path: Path) -> list[np.ndarray]:
         events = [event for event in decode(unzipped(path)).traceEvents if event.ph == "X"]
-        none, count = Args(), len(events)
+        count = len(events)
         args = [event.args or none for event in events]
         whole = int  # threads and streams are numbers but for a few events
         return [
@@ -177,10 +159,7 @@ def pipelines() -> dict[str, Callable[[Path], object]]:
     def five_columns(path: Path) -> list[np.ndarray]:
         events = [event for event in decode_raw(unzipped(path)).traceEvents if event.ph == "X"]
         count = len(events)
-        correlations = (
-            decode_args(event.args).correlation if event.args is not None and event.cat in launches else -1
-            for event in events
-        )
+        correlations = (decode_args(event.args).correlation if event.cat in launches else -1 for event in events)
         return [
             codes([event.name for event in events]),
             codes([event.cat for event in events]),
@@ -214,8 +193,10 @@ def load_in_turn(folder: Path, rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def part(name: str, folder: Path, warm: Path | None, rounds: int) -> dict:
+def part(name: str, folder: Path, warm: Path | None, rounds: int) -> object:
     """What the child named `name` measures."""
+    if name == "copy":
+        return copy(folder, warm)
     if name == "load":
         return load_in_turn(folder, rounds)
     if name == "cached":
@@ -334,15 +315,25 @@ def reopened(folder: Path, rounds: int) -> dict[str, float]:
 
 
 def prepared(source: Path, target: Path) -> tuple[Path, float]:
-    """The trace files alone, named after their ranks as TraceLens wants them; and their JSON, MB."""
+    """The trace files alone, named after their ranks as TraceLens wants them; and their JSON, MB.
+
+    In a process of its own: what a child inherits counts as its memory.
+    """
+    if not files_of(source):
+        sys.exit(f"{source} holds no traces; name the folder of the sets with --traces")
     target.mkdir(parents=True)
+    _, megabytes = own(sys.executable, "copy", source, warm=target)
+    return target, megabytes
+
+
+def copy(source: Path, target: Path) -> float:
     megabytes = 0.0
-    for path in source.glob("*.json.gz"):
+    for path in files_of(source):
         content = gzip.decompress(path.read_bytes())
         rank = json.loads(content)["distributedInfo"]["rank"]
         shutil.copy(path, target / f"rank{rank}_trace.json.gz")
         megabytes += len(content) / 1e6
-    return target, megabytes
+    return megabytes
 
 
 def environment_of(folder: Path, packages: tuple[str, ...]) -> str:
@@ -362,23 +353,22 @@ def environment_of(folder: Path, packages: tuple[str, ...]) -> str:
 
 def peers(options: argparse.Namespace) -> dict[str, str]:
     """Interpreters of the tools that can be had, by tool; says why of the others."""
+    wanted = {"hta": lambda: environment_of(options.venv / "hta", HTA)}
+    given = options.tracelens
+    if given is None:
+        print("tracelens left out: no --tracelens; its name on PyPI is another package's, so it needs a checkout")
+    elif given.is_dir():
+        wanted["tracelens"] = lambda: environment_of(options.venv / "tracelens", (str(given.resolve()),))
+    else:
+        wanted["tracelens"] = lambda: str(given.absolute())
     found = {}
-    try:
-        found["hta"] = environment_of(options.venv / "hta", HTA)
-    except (CannotMeasure, OSError, subprocess.SubprocessError) as error:
-        print(f"HTA left out: {error}")
-    if options.tracelens is None:
-        print("TraceLens left out: no --tracelens; its name on PyPI is another package's, so it needs a checkout")
-        return found
-    try:
-        checkout = options.tracelens.is_dir()
-        found["tracelens"] = (
-            environment_of(options.venv / "tracelens", (str(options.tracelens.resolve()),))
-            if checkout
-            else str(options.tracelens.absolute())
-        )
-    except (CannotMeasure, OSError, subprocess.SubprocessError) as error:
-        print(f"TraceLens left out: {error}")
+    for tool, interpreter in wanted.items():
+        try:
+            found[tool] = interpreter()
+            process([found[tool], "-c", f"import {MODULES[tool]}"])
+        except (CannotMeasure, OSError, subprocess.SubprocessError) as error:
+            print(f"{tool} left out: {error}")
+            found.pop(tool, None)
     return found
 
 
@@ -430,6 +420,7 @@ def compared(found: dict[str, list[Measured]]) -> dict[str, float]:
         "speedup_vs_hta_process": ("hta process", "commlens report", "s"),
         "speedup_full_vs_hta_whole": ("hta everything", "commlens report", "s"),
         "rss_ratio_vs_hta": ("commlens report", "hta process", "mib"),
+        "rss_ratio_vs_hta_whole": ("commlens report", "hta everything", "mib"),
         "tracelens_ratio": ("commlens report", "tracelens report", "s"),
     }
     for name, (above, below, unit) in ratios.items():

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from commlens.analyzers.across.joined import Joined
-from commlens.analyzers.across.lateness import STEP
-from commlens.analyzers.across.stragglers import FEWEST_STEPS
+from commlens.analyzers.across.lateness import FEWEST_STEPS, STEP
 from commlens.analyzers.path_lines import CriticalPath
 from commlens.analyzers.ranks import RankFacts, failed_hook
 from commlens.analyzers.report import Abstention
@@ -120,7 +119,7 @@ def _unseen(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) 
 
 
 def _forward(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) -> list[Abstention]:
-    without = [r for r in ranks if r.budget is not None and "forward" not in r.columns.phases_seen]
+    without = [r for r in ranks if r.budget is not None and r.lanes is None and "forward" not in r.columns.phases_seen]
     if not without:
         return []
     why = next((f" ({w})" for r in without if (w := failed_hook(infos.get(r.rank, {}), "forward"))), "")

@@ -92,7 +92,9 @@ def unanswerable(columns: Columns, lanes: Lanes | None, blocked: Blocked) -> str
     """
     rows, timing = columns.collectives, columns.words["timing"]
     if not rows["issued_ns"].size:
-        return "no collective was recorded"
+        # A profiler that saw kernels would have seen those of collectives.
+        seen = lanes is not None and not lanes.unclassified_count and lanes.compute.starts.size
+        return None if seen else "no collective was recorded"
     if np.mean(timing.equals("enqueue_only")) > 0.5:
         return "only the host's call of most collectives is known, not when they ran on the device"
     device = np.mean(timing.equals("device")) > 0.5

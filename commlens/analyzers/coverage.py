@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from commlens.analyzers.across.joined import Joined
-from commlens.analyzers.across.matching import BY_ORDER
+from commlens.analyzers.across.matching import BY_ORDER, Matched
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import TABLES
 
@@ -80,7 +80,7 @@ def find_coverage(run: Run, ranks: Sequence[RankFacts], joined: Joined) -> Cover
         collectives_seen=seen,
         collectives_matched=seen - joined.unmatched,
         collectives_unmatched=joined.unmatched,
-        match_confidence=min((round(m.confidence, 4) for m in joined.matched), default=None),
+        match_confidence=min((round(m.confidence, 4) for m in _compared(joined)), default=None),
         ends_unknown=sum(r.unknown_ends for r in ranks),
         dropped=sum(int(r.columns.overhead["dropped"].clip(0).sum()) for r in ranks),
         kernels_unclassified=sum(unclassified) if unclassified else None,
@@ -100,8 +100,13 @@ def find_coverage(run: Run, ranks: Sequence[RankFacts], joined: Joined) -> Cover
     )
 
 
+def _compared(joined: Joined) -> list[Matched]:
+    """Communicators of which more than one member was recorded."""
+    return [matched for matched in joined.matched if len(matched.communicator.present) > 1]
+
+
 def _match_key(joined: Joined) -> str | None:
-    ways = {matched.how for matched in joined.matched}
+    ways = {matched.how for matched in _compared(joined)}
     if not ways:
         return None
     return "group, operation and order, from both ends" if BY_ORDER in ways else "group members and sequence number"

@@ -81,4 +81,6 @@ def from_arrow(array: pa.Array) -> Integers:
 def one_array(table: pa.Table, column: str) -> pa.Array:
     """The column as one array, whatever its chunks."""
     chunks = table.column(column)
+    if not chunks.num_chunks:
+        return pa.nulls(0, chunks.type)
     return chunks.chunk(0) if chunks.num_chunks == 1 else chunks.unify_dictionaries().combine_chunks()

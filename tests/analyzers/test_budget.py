@@ -33,10 +33,11 @@ def test_the_chosen_truth(tmp_path: Path) -> None:
 def test_hidden_is_in_flight_while_the_thread_works(tmp_path: Path) -> None:
     phases = [Phase("optimizer", 90 + 100 * k, 100 + 100 * k) for k in range(4)]
     rows = [Collective(210, 250, started_ns=220, waited_ns=240, blocked_ns=10)]
-    budget = facts_of(tmp_path, RankTruth(rows, phases)).budget
+    facts = facts_of(tmp_path, RankTruth(rows, phases))
+    budget = facts.budget
     assert budget is not None
     assert (budget.exposed.tolist(), budget.hidden.tolist()) == ([10, 0], [20, 0])
-    assert budget.overlap == budget.overlap_whole_trace == 20 / 30
+    assert budget.overlap == facts.overlap_whole_trace == 20 / 30
 
 
 @st.composite

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from kineto_run import kineto_run
 
 from commlens import Report, analyze, open_run
 
@@ -24,7 +23,7 @@ SLEEPS_MS = {
 
 
 def report_of(name: str, path: Path) -> Report:
-    return analyze(open_run(kineto_run(TRACES / name, path / "run")))
+    return analyze(open_run(TRACES / name / "*.gz"))
 
 
 @pytest.mark.parametrize("name", SLEEPS_MS)

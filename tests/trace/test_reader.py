@@ -309,11 +309,11 @@ def folder(make: Maker, *files: str) -> Path:
 
 
 WRONG: dict[str, tuple[Callable[[Maker], object], type[CommlensError], str]] = {
-    "absent": (lambda make: make.parent / "absent", RunNotFoundError, "no such folder"),
-    "below a file": (lambda make: folder(make, "f") / "f" / "x", RunNotFoundError, "is a file"),
-    "a file": (lambda make: make.run() / "run.json", RunNotFoundError, "is a file"),
+    "absent": (lambda make: make.parent / "absent", RunNotFoundError, "no such file or folder"),
+    "below a file": (lambda make: folder(make, "f") / "f" / "x", RunNotFoundError, "no such file or folder"),
+    "a file": (lambda make: make.run() / "run.json", RunNotFoundError, "run.json is no run, and of no format"),
     "empty": (folder, RunNotFoundError, "is an empty folder"),
-    "no run": (lambda make: folder(make, "notes.txt"), RunNotFoundError, "holds no run"),
+    "no run": (lambda make: folder(make, "notes.txt"), RunNotFoundError, "notes.txt is no run, and of no format"),
     "a rank": (lambda make: make.run() / "rank-00000", RunNotFoundError, "one rank of a run"),
     "nothing": (lambda make: [], RunNotFoundError, "no path"),
     "one absent": (lambda make: [make.run(), make.parent / "x"], RunNotFoundError, "no such folder"),

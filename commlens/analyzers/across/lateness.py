@@ -24,6 +24,7 @@ from commlens.trace.schema import MISSING
 
 _NEGLIGIBLE = 0.005  # of a step
 STEP, COLLECTIVE = "step", "collective"
+FEWEST_STEPS = 5  # fewer cannot tell a habit from chance
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class Lateness:
         unit: what a sample is: a STEP, or a COLLECTIVE where steps are not known.
         index: number of the step in the job, or of the collective, shape (samples,).
         wait_ns: waiting, shape (ranks, samples).
-        exposed: the waiting is standstill of the training thread; all waiting where False.
+        exposed: the waiting is standstill of the rank; all waiting where False.
         clock_free: it is from durations alone.
-        sample_ns: median length of a step; of the trace over the samples where there are no steps.
+        sample_ns: median length of a step; of the trace over the samples where they are no steps.
+        per_step: samples in a step, None where steps are not known.
     """
 
     unit: str
@@ -45,6 +47,7 @@ class Lateness:
     exposed: bool
     clock_free: bool
     sample_ns: float
+    per_step: float | None
 
     @property
     def excess_ns(self) -> Floats:
@@ -62,9 +65,11 @@ def find_lateness(
     """Waiting by step, else by collective; None where fewer than two ranks or no collective can tell."""
     if len(ranks) < 2:
         return None
-    return _by_step(ranks, waits, exposed, clocks) or (
-        None if clocks.refusal else _by_collective(ranks, waits, matched)
-    )
+    by_step = _by_step(ranks, waits, exposed, clocks)
+    # A profiler's window is short, and cannot be made longer afterwards: then collectives must do.
+    short = by_step is None or (by_step.index.size < FEWEST_STEPS and all(facts.who.imported for facts in ranks))
+    by_collective = _by_collective(ranks, waits, exposed, matched) if short and not clocks.refusal else None
+    return by_collective or by_step
 
 
 def _by_step(
@@ -84,7 +89,7 @@ def _by_step(
         chosen = np.searchsorted(facts.steps.index, index)
         table[line] = _per_step(facts, np.where(_needs_everyone(facts), per_row, 0))[chosen]
         lengths[line] = (facts.steps.end_ns - facts.steps.start_ns)[chosen]
-    return Lateness(STEP, index, table, still, free, float(np.median(lengths)))
+    return Lateness(STEP, index, table, still, free, float(np.median(lengths)), 1.0)
 
 
 def _any_known(ranks: Sequence[RankFacts], waits: Sequence[Waits]) -> bool:
@@ -128,20 +133,29 @@ def _needs_everyone(facts: RankFacts) -> NDArray[np.bool_]:
     return np.isin(op.codes, [code for code, word in enumerate(op.words) if word in EVERYONE])
 
 
-def _by_collective(ranks: Sequence[RankFacts], waits: Sequence[Waits], matched: Sequence[Matched]) -> Lateness | None:
-    """Waiting in each collective that all ranks take part in."""
+def _by_collective(
+    ranks: Sequence[RankFacts], waits: Sequence[Waits], exposed: Sequence[Exposed], matched: Sequence[Matched]
+) -> Lateness | None:
+    """Waiting in each collective that all ranks take part in; where steps are known, in theirs only."""
+    steps = min(facts.steps.index.size for facts in ranks)
+    still = all(facts.budget is not None for facts in ranks)
+    values = [split.row_wait if still else own.wait_ns for own, split in zip(waits, exposed, strict=True)]
     tables, times = [], []
     for each in matched:
         if each.communicator.present != tuple(range(len(ranks))):
             continue
         chosen = each.rows[:, each.is_op(*EVERYONE) & each.whole]
-        table = np.array([own.wait_ns[rows] for own, rows in zip(waits, chosen, strict=True)])
-        known = (table != MISSING).all(axis=0)
-        tables.append(table[:, known])
+        known = np.all([own.wait_ns[rows] != MISSING for own, rows in zip(waits, chosen, strict=True)], axis=0)
+        if steps:
+            known &= np.any([facts.analysed[rows] > 0 for facts, rows in zip(ranks, chosen, strict=True)], axis=0)
+        tables.append(np.array([own[rows] for own, rows in zip(values, chosen, strict=True)])[:, known])
         times.append(ranks[0].columns.collectives["issued_ns"][chosen[0, known]])
     if not tables or not sum(table.shape[1] for table in tables):
         return None
     when = np.concatenate(times)
     table = np.concatenate(tables, axis=1)[:, np.argsort(when, kind="stable")].astype(np.float64)
     span = float(np.ptp(when)) / max(when.size - 1, 1)
-    return Lateness(COLLECTIVE, np.arange(when.size), table, False, False, span)
+    per_step = when.size / steps if steps else None
+    if per_step:
+        span = float(np.median(ranks[0].steps.end_ns - ranks[0].steps.start_ns)) / per_step
+    return Lateness(COLLECTIVE, np.arange(when.size), table, still, False, span, per_step)

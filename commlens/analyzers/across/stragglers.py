@@ -7,7 +7,7 @@ from math import comb
 
 import numpy as np
 
-from commlens.analyzers.across.lateness import STEP, Lateness
+from commlens.analyzers.across.lateness import FEWEST_STEPS, STEP, Lateness
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
 
@@ -16,7 +16,7 @@ _CHANCE = 0.05  # such a streak must be less likely than this if any ranks could
 _SPIKE_STEPS = 0.2  # a stall is longer than this share of a step, and than _SPIKE_MEDIANS usual samples
 _SPIKE_MEDIANS = 5
 _COSTLY = 0.1  # of a trace without steps only collectives with this share of the longest waiting count
-FEWEST_STEPS, FEWEST_COLLECTIVES = 5, 3
+_FEWEST_COLLECTIVES = 3
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def find_persistent(lateness: Lateness, samples: Ints) -> Late | None:
     """
     typical = np.median if lateness.unit == STEP else np.mean  # most collectives of a trace cost nothing
     samples = samples if lateness.unit == STEP else _costly(lateness, samples)
-    if samples.size < (FEWEST_STEPS if lateness.unit == STEP else FEWEST_COLLECTIVES):
+    if samples.size < (FEWEST_STEPS if lateness.unit == STEP else _FEWEST_COLLECTIVES):
         return None
     table = lateness.wait_ns[:, samples]
     usual = typical(table, axis=1)

@@ -185,7 +185,7 @@ def _finding(
     look: str | None = None,
     steps: tuple[int, ...] = (),
 ) -> Finding:
-    priced = lateness.unit == STEP and lateness.exposed
+    priced = lateness.per_step is not None and lateness.exposed
     share = late.saved_ns / lateness.sample_ns
     compared = not lateness.clock_free and any(context.joined.clocks.offsets)
     uncertain = ("the hosts' clocks do not run evenly",) if compared else ()
@@ -199,7 +199,7 @@ def _finding(
         group=None,
         steps=steps,
         evidence=tuple(evidence),
-        ceiling_ms=round(late.saved_ns / 1e6, 3) if priced else None,
+        ceiling_ms=round(late.saved_ns * (lateness.per_step or 0) / 1e6, 3) if priced else None,
         actions=(
             advice(
                 look or _LOOK[cause.kind],

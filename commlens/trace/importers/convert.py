@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from commlens.errors import TraceError
+from commlens.errors import RunNotFoundError, TraceError
 from commlens.trace.importers.formats import FORMATS, NAMES, format_of, importer
 from commlens.trace.importers.imported import ImportedRank
 from commlens.trace.importers.numbering import Part, numbered
@@ -32,6 +32,7 @@ def convert(
     jobs, and older files of a rank.
 
     Raises:
+        RunNotFoundError: No file is of a format that is known.
         TraceError: No file can be read.
         UsageError: The ranks cannot be told.
         OSError: The run cannot be written.
@@ -58,7 +59,7 @@ def _chosen(files: Sequence[Path], notes: list[str]) -> tuple[str, list[Path]]:
             notes.append(f"left out: {error}")
     unknown = formats.pop(None, [])
     if not formats:
-        raise TraceError(_nothing(files, notes, unknown))
+        raise RunNotFoundError(_nothing(files, notes, unknown))
     best = min(formats, key=lambda each: FORMATS.index(each or ""))
     for other, paths in formats.items():
         if other != best:
@@ -72,7 +73,7 @@ def _nothing(files: Sequence[Path], notes: Sequence[str], unknown: Sequence[Path
     if notes:
         return notes[0].removeprefix("left out: ") if len(notes) == 1 else f"no file could be read: {notes[0]}"
     formats = ", ".join(NAMES.values())
-    return f"{_few(unknown or files)}: neither a run nor of a format that commlens reads ({formats}); check the path"
+    return f"{_few(unknown or files)} is no run, and of no format that commlens reads: {formats}; check the path"
 
 
 def _few(paths: Sequence[Path]) -> str:

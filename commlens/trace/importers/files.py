@@ -46,4 +46,4 @@ def _below(path: Path, depth: int) -> Iterator[Path]:
             if not name.startswith("."):
                 yield from _below(path / name, depth - 1)
     elif not path.exists():
-        raise RunNotFoundError(f"no such file or folder: {path}; check the path")
+        raise RunNotFoundError(f"no such file or folder: {path}; check the path, or record a run with COMMLENS={path}")

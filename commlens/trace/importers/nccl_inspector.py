@@ -16,11 +16,9 @@ durations are right, times are bounds, and info["clock"]["comparable"] is False.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from commlens.errors import TraceError
 from commlens.trace.importers.content import Content
@@ -29,12 +27,10 @@ from commlens.trace.importers.nccl_inspector_lines import Operation, parse_lines
 from commlens.trace.importers.nccl_inspector_rows import group_of, table
 from commlens.trace.schema import MISSING
 
-_LINE: Final = re.compile(rb'\s*\{[^\n]*"(?:coll_perf|p2p_perf)"\s*:')
-
 
 def recognise(head: bytes) -> bool:
     """Whether a file that begins so is a log."""
-    return bool(_LINE.match(head)) and b'"header"' in head
+    return b'"n_ranks"' in head and (b'"coll_perf"' in head or b'"p2p_perf"' in head)
 
 
 def read(path: Path) -> list[ImportedRank]:
@@ -87,7 +83,7 @@ def _rank(path: Path, operations: Sequence[Operation], notes: Sequence[str]) -> 
     world = [place for place in places if place.size == places[0].size]
     rank = world[0].rank if len({place.rank for place in world}) == 1 else None
     columns, bounds = table(operations, None if rank is None else {place.communicator for place in world})
-    about = [f"its rank is that in the largest communicator of the process, {world[0].communicator}"]
+    about = [f"its rank is that in the largest communicator of the process, of {world[0].size} ranks"]
     if rank is None:
         about = [f"its rank cannot be told: it differs between its largest communicators, of {world[0].size} ranks"]
     if bounds:

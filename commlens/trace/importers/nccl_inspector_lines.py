@@ -1,8 +1,4 @@
-"""The lines of an NCCL Inspector log: one JSON object for each operation that a process took part in.
-
-Fields are those that github.com/NVIDIA/nccl writes, plugins/profiler/inspector: NCCL 2.28 to 2.29 collectives
-(coll_perf), 2.30 also messages (p2p_perf) and the communicator's name; event traces where the log is verbose.
-"""
+"""The lines of an NCCL Inspector log: one for each operation that a process took part in."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ import msgspec
 
 from commlens.errors import TraceError
 from commlens.trace.importers.content import Content
+from commlens.trace.importers.nccl_inspector_fields import decode
 from commlens.trace.schema import MISSING
 
 LATEST_US: Final = 1 << 50  # later times are damage; in ns they still fit
@@ -80,60 +77,6 @@ class Operation(NamedTuple):
     process: int
 
 
-class _Header(msgspec.Struct):
-    id: str
-    rank: int
-    n_ranks: int
-    comm_name: str = ""
-
-
-class _Metadata(msgspec.Struct):
-    dump_timestamp_us: int = MISSING
-    hostname: str = ""
-    pid: int = MISSING
-
-
-class _Channel(msgspec.Struct):
-    kernel_stop_ts: int = 0
-    kernel_record_ts: int = 0
-
-
-class _Times(msgspec.Struct):
-    coll_start_ts: int = 0
-    p2p_start_ts: int = 0
-    kernel_events: list[_Channel] = []
-
-
-class _Collective(msgspec.Struct):
-    name: str = msgspec.field(name="coll")
-    number: int = msgspec.field(name="coll_sn")
-    bytes: int = msgspec.field(default=MISSING, name="coll_msg_size_bytes")
-    lasted_us: int = msgspec.field(default=MISSING, name="coll_exec_time_us")
-    timing: str = msgspec.field(default="", name="coll_timing_source")
-    times: _Times = msgspec.field(default_factory=_Times, name="event_trace_ts")
-    peer: int = MISSING
-
-
-class _Message(msgspec.Struct):
-    name: str = msgspec.field(name="p2p")
-    number: int = msgspec.field(name="p2p_sn")
-    peer: int = msgspec.field(default=MISSING, name="p2p_peer")
-    bytes: int = msgspec.field(default=MISSING, name="p2p_msg_size_bytes")
-    lasted_us: int = msgspec.field(default=MISSING, name="p2p_exec_time_us")
-    timing: str = msgspec.field(default="", name="p2p_timing_source")
-    times: _Times = msgspec.field(default_factory=_Times, name="event_trace_ts")
-
-
-class _Line(msgspec.Struct):
-    header: _Header
-    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
-    coll_perf: _Collective | None = None
-    p2p_perf: _Message | None = None
-
-
-_decode: Final = msgspec.json.Decoder(_Line).decode
-
-
 def parse_lines(content: Content) -> Iterator[Operation | None]:
     """Every operation of a log in its order, None for a line that is damaged or cut off.
 
@@ -158,7 +101,7 @@ def _lines(content: Content) -> Iterator[bytes]:
 
 def _parsed(line: bytes) -> Operation | None:
     try:
-        found = _decode(line)
+        found = decode(line)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     perf, head, about = found.coll_perf or found.p2p_perf, found.header, found.metadata

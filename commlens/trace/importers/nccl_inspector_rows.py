@@ -41,9 +41,9 @@ def sizes(op: str | None, size: int, ranks: int) -> tuple[int, int]:
     That is each rank's own part of all_gather and reduce_scatter, and the whole of the others. all_to_all,
     gather and scatter are written as messages by all known versions.
     """
-    own_in, own_out, all_in, all_out = _MOVES.get(op or "", (0, 0, 0, 0))
     if size == MISSING or op not in _MOVES:
         return MISSING, MISSING
+    own_in, own_out, all_in, all_out = _MOVES[op]
     return size * (own_in + all_in * ranks), size * (own_out + all_out * ranks)
 
 

@@ -14,7 +14,20 @@ from typing import Final
 
 from commlens.trace.importers.nsys_ranges import Range
 from commlens.trace.importers.torch_names import op_of
+from commlens.trace.schema import OPS
 
+_API: Final = {
+    "ncclAllReduce": "all_reduce",
+    "ncclAllGather": "all_gather",
+    "ncclReduceScatter": "reduce_scatter",
+    "ncclAlltoAll": "all_to_all",
+    "ncclBroadcast": "broadcast",
+    "ncclReduce": "reduce",
+    "ncclGather": "gather",
+    "ncclScatter": "scatter",
+    "ncclSend": "send",
+    "ncclRecv": "recv",
+}
 _IN_GROUP: Final = {"ncclGroupStart": 1, "ncclGroupEnd": -1}
 
 
@@ -54,7 +67,8 @@ class _Spans:
 def _torch_calls(ranges: Sequence[Range]) -> list[tuple[int, int, str | None]]:
     """Named "nccl:all_to_all, op_id = 7", "nccl:send 0->1"."""
     named = [r for r in ranges if r.name.startswith("nccl:")]
-    return [(r.start, r.end, op_of(re.split("[ ,]", r.name)[0])) for r in named]
+    words = [re.split("[ ,]", r.name.removeprefix("nccl:"))[0] for r in named]
+    return [(r.start, r.end, w if w in OPS else op_of(w)) for r, w in zip(named, words, strict=True)]
 
 
 def _nccl_calls(ranges: Sequence[Range]) -> list[tuple[int, int, str | None]]:
@@ -73,13 +87,9 @@ def _nccl_calls(ranges: Sequence[Range]) -> list[tuple[int, int, str | None]]:
         elif depth:
             group.append(each.name)
         else:
-            found.append((each.start, each.end, _op_of_call(each.name)))
+            found.append((each.start, each.end, _API.get(each.name)))
         before = each.name
     return found
-
-
-def _op_of_call(name: str) -> str | None:
-    return op_of(name.removeprefix("nccl"))
 
 
 def _op_of_group(group: Sequence[str]) -> str | None:
@@ -89,7 +99,7 @@ def _op_of_group(group: Sequence[str]) -> str | None:
     a group of sends and receives alone may be anything.
     """
     before, *calls = group
-    ops = {_op_of_call(name) for name in calls}
+    ops = {_API.get(name) for name in calls}
     if len(ops) == 1:
         return ops.pop()
     return "all_to_all" if ops == {"send", "recv"} and before == "ncclCommCount" else None

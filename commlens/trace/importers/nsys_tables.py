@@ -26,6 +26,7 @@ LATEST_NS: Final = 1 << 61  # later times are damage, and a sum of two still fit
 _GZIP: Final = b"\x1f\x8b"
 _MOST_UNPACKED: Final = 16 << 30  # bytes of a gzipped export on disk
 _LEAST_ROW: Final = 4  # bytes: no row of a database is smaller
+_LONGEST_MESSAGE: Final = 100
 _THREAD_BITS: Final = 24  # of a global thread id; those above are its process
 
 
@@ -104,12 +105,16 @@ def open_tables(path: Path) -> Iterator[Tables]:
                 connection.text_factory = _text
                 connection.execute("PRAGMA trusted_schema = OFF")
                 yield Tables(connection, plain.stat().st_size // _LEAST_ROW)
-    except sqlite3.Error as error:
-        raise TraceError(
-            f"{path} is damaged or no SQLite database ({error}); export it again with nsys export"
-        ) from None
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from sqlite's own message about a damaged name
+        raise TraceError(f"{path} is damaged or no SQLite database ({_line(error)}); export it again") from None
     except OSError as error:
         raise TraceError(f"cannot read {path}: {error.strerror}; make it readable for this user") from error
+
+
+def _line(error: Exception) -> str:
+    """What sqlite says, which may quote the file, in one line."""
+    said = " ".join(str(error).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in said[:_LONGEST_MESSAGE])
 
 
 def _text(raw: bytes) -> str:
