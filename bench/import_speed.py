@@ -200,7 +200,6 @@ def part(name: str, folder: Path, warm: Path | None, rounds: int) -> object:
     if name == "load":
         return load_in_turn(folder, rounds)
     if name == "cached":
-        import commlens.analyzers
         import commlens.trace.importers.cache  # noqa: F401
 
         return {"s": timed(lambda: commlens_load(folder))}
@@ -308,10 +307,13 @@ def reopened(folder: Path, rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="commlens-warm-") as cache:
         own(sys.executable, "cached", folder, cache=cache)
         runs = [own(sys.executable, "cached", folder, cache=cache) for _ in range(rounds)]
-    return {
+    numbers = {
         "cached_open_process_s": statistics.median(whole["s"] for whole, _ in runs),
         "cached_open_s": statistics.median(inside["s"] for _, inside in runs),
     }
+    for name, seconds in numbers.items():
+        print(f"  {name:28s} {seconds:6.3f} s")
+    return numbers
 
 
 def prepared(source: Path, target: Path) -> tuple[Path, float]:

@@ -22,7 +22,7 @@ _NUMBERS = [
 _SMALL = frozenset({"group_size", "thread", "peer"})
 _WORDS = ["group", "group_desc", "op", "dtype", "source", "timing"]
 _PHASES = ["phase", "name", "start_ns", "end_ns", "thread"]
-_KERNELS = ["kind", "name", "launched_ns", "start_ns", "end_ns"]
+_KERNELS = ["kind", "name", "blocks", "launched_ns", "start_ns", "end_ns"]
 _OVERHEAD = ["time_ns", "events", "hook_ns", "flush_ns", "dropped", "written_bytes"]
 
 
@@ -88,7 +88,7 @@ def read_columns(rank: Rank) -> Columns:
         {name: _ints(phases[name]) for name in ("start_ns", "end_ns", "thread")},
         {name: Column(_small(phases[name]), rank.vocabulary("phases", name)) for name in ("phase", "name")},
         {name: _ints(values) for name, values in rank.columns("overhead", _OVERHEAD).items()},
-        {name: _ints(kernels[name]) for name in ("launched_ns", "start_ns", "end_ns")},
+        {name: _ints(kernels[name]) for name in ("blocks", "launched_ns", "start_ns", "end_ns")},
         {name: Column(_small(kernels[name]), rank.vocabulary("kernels", name)) for name in ("kind", "name")},
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from commlens.analyzers.blocked import Blocked, find_blocked
 from commlens.analyzers.budget import Budget, overlap_whole_trace, split_steps, unanswerable
 from commlens.analyzers.columns import Columns, read_columns
+from commlens.analyzers.contention import Slowed, find_slowed
 from commlens.analyzers.identity import Identity, identify
 from commlens.analyzers.intervals import Ints, length_within
 from commlens.analyzers.lanes import Lanes, find_lanes
@@ -36,6 +37,7 @@ class RankFacts:
         refusal: why there is no budget.
         overlap_whole_trace: share of communication that is hidden, over everything recorded, 0..1; None where
             there is none or it cannot be told.
+        slowed: its compute kernels that ran longer beside communication.
         trace_bytes: size of its tables on disk.
         exposed_ns: standstill in analysed steps of each collective row, shape (rows,).
         analysed: which collective rows were issued in analysed steps, shape (rows,).
@@ -49,6 +51,7 @@ class RankFacts:
     budget: Budget | None
     refusal: str | None
     overlap_whole_trace: float | None
+    slowed: tuple[Slowed, ...]
     trace_bytes: int
     exposed_ns: Ints
     analysed: Ints
@@ -82,6 +85,7 @@ def rank_facts(rank: Rank) -> RankFacts:
         budget=None if refusal else split_steps(columns, lanes, steps, blocked),
         refusal=refusal,
         overlap_whole_trace=None if blind else overlap_whole_trace(columns, blocked),
+        slowed=find_slowed(columns, lanes, steps),
         trace_bytes=rank.trace_bytes,
         exposed_ns=blocked.per_row(length_within(steps.window, blocked.starts, blocked.ends)),
         analysed=length_within(steps.window, issued, issued + 1),  # 1 ns of each: 0 or 1

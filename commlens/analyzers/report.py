@@ -13,7 +13,9 @@ from commlens.analyzers.across.progress import Progress
 from commlens.analyzers.across.rank_lines import RankLine
 from commlens.analyzers.across.transfers import CostLine
 from commlens.analyzers.collective_line import CollectiveLine
+from commlens.analyzers.contention import Contention
 from commlens.analyzers.coverage import Coverage
+from commlens.analyzers.lane_lines import LaneLine
 from commlens.analyzers.overhead import Overhead
 from commlens.analyzers.path_lines import CriticalPath
 from commlens.analyzers.sizes import SizeBucket
@@ -120,6 +122,8 @@ class Report:
     ranks: tuple[RankLine, ...]
     critical_path: CriticalPath | None
     progress: tuple[Progress, ...]
+    device_lanes: tuple[LaneLine, ...]
+    contention: tuple[Contention, ...]
     overhead: Overhead
     findings: tuple[Finding, ...]
     abstentions: tuple[Abstention, ...]
@@ -138,6 +142,8 @@ class Report:
             "cost_model": [_plain(asdict(line)) for line in self.cost_model],
             "ranks": [_plain(asdict(line)) for line in self.ranks],
             "critical_path": _plain(asdict(self.critical_path)) if self.critical_path else None,
+            "device_lanes": [_plain(asdict(line)) for line in self.device_lanes],
+            "contention": [_plain(asdict(line)) for line in self.contention],
             "progress": [_plain(asdict(each)) for each in self.progress],
             "links": [],
             "overhead": _plain(asdict(self.overhead)),

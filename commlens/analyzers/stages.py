@@ -12,10 +12,12 @@ from commlens.analyzers.across.joined import join
 from commlens.analyzers.across.rank_lines import rank_lines
 from commlens.analyzers.across.transfers import cost_lines, measured
 from commlens.analyzers.collectives import collective_lines
+from commlens.analyzers.contention import find_contention
 from commlens.analyzers.coverage import find_coverage
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.find import find_findings
 from commlens.analyzers.findings.hangs import find_hangs
+from commlens.analyzers.lane_lines import lane_lines
 from commlens.analyzers.overhead import find_overhead
 from commlens.analyzers.path_lines import path_lines
 from commlens.analyzers.ranks import RankFacts, rank_facts
@@ -42,7 +44,8 @@ def analyze(run: Run) -> Report:
     transfers = measured(ranks, joined)
     costs = cost_lines(transfers)
     lines = collective_lines(ranks, joined, costs, run.calibration)
-    context = Context(ranks, joined, transfers, lines, run.calibration, run.missing)
+    contention = find_contention(ranks)
+    context = Context(ranks, joined, transfers, lines, contention, run.calibration, run.missing)
     hangs, progress, unsure = find_hangs(ranks, joined.matched, infos)
     path = path_lines(find_path(ranks, joined.waits, joined.clocks), ranks)
     return Report(
@@ -54,6 +57,8 @@ def analyze(run: Run) -> Report:
         cost_model=costs,
         ranks=rank_lines(ranks, joined),
         critical_path=path,
+        device_lanes=lane_lines(ranks),
+        contention=contention,
         overhead=find_overhead(ranks, infos),
         progress=progress,
         findings=(*hangs, *find_findings(context)),

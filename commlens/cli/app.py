@@ -19,6 +19,7 @@ from commlens.cli.calibrate import calibrate
 from commlens.cli.demo import demo
 from commlens.cli.doctor import doctor
 from commlens.cli.export import export
+from commlens.cli.import_ import import_
 from commlens.cli.report import report
 from commlens.cli.run import run
 from commlens.errors import CommlensError
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(report)
 app.command()(export)
+app.command(name="import")(import_)
 app.command(cls=WithLauncher)(calibrate)
 app.command()(doctor)
 app.command()(demo)

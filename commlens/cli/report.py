@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commlens.cli.runs import RankRegex
+
 if TYPE_CHECKING:
     from commlens.analyzers import Report
 
@@ -26,7 +28,8 @@ def report(
         list[Path] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="Folder of a run; several when its parts lie apart. Default: newest in ./commlens-runs.",
+            help="Folder of a run; several when its parts lie apart; or files of another profiler."
+            " Default: newest in ./commlens-runs.",
             show_default=False,
         ),
     ] = None,
@@ -41,21 +44,27 @@ def report(
             "--calibration", metavar="FILE", help="Peaks to compare with: of commlens calibrate, or an nccl-tests log."
         ),
     ] = None,
+    rank_regex: RankRegex = None,
 ) -> None:
     """Where each step's time went: compute, communication it stood still for, and the rest."""
     from commlens.cli.output import check_free, write_text
 
     if output is None:
-        show(runs, format, calibration)
+        show(runs, format, calibration, rank_regex)
         return
     check_free(output, force)
-    write_text(output, force, _to_text(_analyzed(runs, calibration), format))
+    write_text(output, force, _to_text(_analyzed(runs, calibration, rank_regex), format))
     print(f"commlens: wrote {output}", file=sys.stderr)  # noqa: T201
 
 
-def show(runs: Sequence[Path] | None, format: Format = Format.text, calibration: Path | None = None) -> None:
+def show(
+    runs: Sequence[Path] | None,
+    format: Format = Format.text,
+    calibration: Path | None = None,
+    rank_regex: str | None = None,
+) -> None:
     """Print the report of a run (the newest where `runs` is empty) on stdout."""
-    result = _analyzed(runs, calibration)
+    result = _analyzed(runs, calibration, rank_regex)
     if format is Format.json:
         typer.echo(_to_text(result, format), nl=False)
         return
@@ -65,11 +74,11 @@ def show(runs: Sequence[Path] | None, format: Format = Format.text, calibration:
     print_report(result, open_console(sys.stdout))
 
 
-def _analyzed(runs: Sequence[Path] | None, calibration: Path | None) -> Report:
+def _analyzed(runs: Sequence[Path] | None, calibration: Path | None, rank_regex: str | None) -> Report:
     from commlens.analyzers import analyze
     from commlens.cli.runs import open_chosen
 
-    opened = open_chosen(runs)
+    opened = open_chosen(runs, rank_regex)
     if calibration is not None:
         from commlens.trace.calibration import read_calibration
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from commlens.errors import RunNotFoundError
 
@@ -14,11 +18,22 @@ if TYPE_CHECKING:
 RUNS = Path("commlens-runs")  # where the recorder writes unless told otherwise
 
 
-def open_chosen(paths: Sequence[Path] | None) -> Run:
+RankRegex = Annotated[
+    str | None,
+    typer.Option(
+        "--rank-regex",
+        metavar="REGEX",
+        help="Finds the rank in names of imported files that do not say it: 'rank(\\d+)'.",
+    ),
+]
+
+
+def open_chosen(paths: Sequence[Path] | None, rank_regex: str | None = None) -> Run:
     """Open the run in `paths`, or the newest one where none is given.
 
     Args:
-        paths: a run's folder, or several that hold parts of the same run.
+        paths: a run's folder, or several that hold parts of the same run; or files of other profilers.
+        rank_regex: as in `open_run`.
 
     Raises:
         CommlensError: there is no such run, or it cannot be read.
@@ -26,7 +41,23 @@ def open_chosen(paths: Sequence[Path] | None) -> Run:
     from commlens.trace import open_run
 
     if paths:
-        return open_run(list(paths))
+        with reading() as progress:
+            return open_run(list(paths), rank_regex=rank_regex, progress=progress)
     if not RUNS.is_dir():
         raise RunNotFoundError(f"no run given, and there is no ./{RUNS}; record one with: commlens run -- torchrun ...")
     return open_run(RUNS)
+
+
+@contextmanager
+def reading() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on a terminal's stderr while files are read, from the first one on; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("files")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)

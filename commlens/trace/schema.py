@@ -115,6 +115,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "name": "name32",
         "device": "int16",
         "stream": "int32",
+        "blocks": "int64",  # of threads: the size of the grid
         "launched_ns": "int64",  # the host's call that launched it began
         "start_ns": "int64",
         "end_ns": "int64",

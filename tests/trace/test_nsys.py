@@ -342,6 +342,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(tmp_path_factory.mktemp("nsys") / "x.sqlite", SMALL)
 
 
+def test_a_message_of_sqlite_that_quotes_the_file_is_one_line(whole: Path, tmp_path: Path) -> None:
+    part, path = b'TABLE StringIds ("id"', tmp_path / "x.sqlite"
+    path.write_bytes(whole.read_bytes().replace(part, b"TABLE StringIds [\n\x1b[]"))
+    with pytest.raises(TraceError) as quoting:
+        read(path)
+    path.write_bytes(whole.read_bytes().replace(part, b'TABLE StringIds \xff("id'))
+    with pytest.raises(TraceError) as undecodable:
+        read(path)
+    assert all(str(error.value).isprintable() for error in (quoting, undecodable))
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), changes=st.integers(1, 40), cut=st.booleans())
 def test_damage_is_told_in_one_line(whole: Path, tmp_path: Path, seed: int, changes: int, cut: bool) -> None:
@@ -356,7 +367,7 @@ def test_damage_is_told_in_one_line(whole: Path, tmp_path: Path, seed: int, chan
     except TraceError as error:
         assert "\n" not in str(error)
     else:
-        assert all((rank.tables["kernels"]["start_ns"] >= 0).all() for rank in ranks)  # type: ignore[union-attr,operator]
+        assert all((rank.tables["kernels"]["start_ns"] >= 0).all() for rank in ranks)  # type: ignore[operator]
 
 
 @needs_real

@@ -12,6 +12,7 @@ import numpy as np
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.transfers import Transfers
 from commlens.analyzers.collective_line import CollectiveLine
+from commlens.analyzers.contention import Contention
 from commlens.analyzers.ranks import RankFacts
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Context:
         joined: stage two.
         transfers: measured transfers of each communicator.
         lines: the collectives table.
+        contention: compute kernels that run longer beside communication.
         calibration: measured peaks, None where there are none.
         missing: ranks of the job that were not recorded.
     """
@@ -37,6 +39,7 @@ class Context:
     joined: Joined
     transfers: Sequence[Transfers]
     lines: Sequence[CollectiveLine]
+    contention: Sequence[Contention]
     calibration: Calibration | None
     missing: Sequence[int]
 

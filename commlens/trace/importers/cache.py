@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Final
 
 from commlens._version import __version__
-from commlens.errors import WriteError
+from commlens.errors import UsageError, WriteError
+from commlens.trace.folders import holds_run
 from commlens.trace.importers.convert import Progress, convert
+from commlens.trace.importers.files import files_in
+from commlens.trace.reader import Run, open_run
 from commlens.trace.schema import FORMAT_VERSION, RUN_FILE
 
 VARIABLE: Final = "COMMLENS_CACHE"
 FOLDER: Final = ".commlens-cache"
 _MOST: Final = 16  # runs kept in a folder; the ones not used for longest go first
-_REVISION: Final = 1  # of the importers: a new one makes every run anew
+_REVISION: Final = 2  # of the importers: a new one makes every run anew
 
 
 def cached_run(files: Sequence[Path], rank_regex: str | None, progress: Progress | None) -> Path:
@@ -42,6 +45,33 @@ def cached_run(files: Sequence[Path], rank_regex: str | None, progress: Progress
             return folder / key
     folder = next((each for each in folders if _is_writable(each)), folders[-1])
     return _made(folder, key, files, rank_regex, progress)
+
+
+def import_run(
+    paths: Sequence[Path], output: Path, rank_regex: str | None = None, progress: Progress | None = None
+) -> Run:
+    """Makes a run of other tools' files in the folder `output`, and opens it.
+
+    Raises:
+        UsageError: The ranks cannot be told, or a path holds a run already.
+        RunNotFoundError, TraceError: No file can be read.
+        WriteError: `output` is not empty, or cannot be written.
+    """
+    if any(map(holds_run, paths)):
+        raise UsageError(f"{paths[0]} is a run already; report it as it is")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise WriteError(f"{output} exists; give the name of a new folder")
+    files = files_in(paths)
+    part = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
+    try:
+        part.mkdir(parents=True)
+        convert(files, part, f"imported-{_key(files, rank_regex)}", rank_regex, progress)
+        part.replace(output)
+    except OSError as error:
+        raise WriteError(f"cannot write {output}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return open_run(output)
 
 
 def _key(files: Sequence[Path], rank_regex: str | None) -> str:

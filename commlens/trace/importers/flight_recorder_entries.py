@@ -14,7 +14,7 @@ from typing import Final
 
 from commlens.trace.importers.flight_recorder_sizes import dtype, sizes, whole
 from commlens.trace.importers.torch_names import op_of
-from commlens.trace.schema import MISSING, POINT_TO_POINT
+from commlens.trace.schema import MISSING, OPS, POINT_TO_POINT
 
 # How far an operation had got when it was dumped.
 #   scheduled  issued; it has begun only where torch noticed that, which it does with TORCH_NCCL_ENABLE_TIMING=1
@@ -82,7 +82,7 @@ def read_entry(raw: object, place: int) -> Entry | None:
         return None
     backend, _, title = name.rpartition(":")
     word = title.split(" ")[0]
-    op = "barrier" if word.endswith("barrier") else op_of(word)
+    op = _op(word)
     own, peer = _peers(title) if op in POINT_TO_POINT else (MISSING, MISSING)
     group, desc = _group(raw)
     pg_id, seq, p2p = whole(raw.get("pg_id")), _seq(raw), whole(raw.get("p2p_seq_id"))
@@ -137,6 +137,12 @@ def _settled(entry: Entry, parts: Sequence[Entry], doubtful: bool) -> str:
     if closing is not None:
         return closing.state
     return UNKNOWN if entry.state == SCHEDULED and (doubtful or len(parts) > 1) else entry.state
+
+
+def _op(word: str) -> str | None:
+    if word.endswith("barrier"):  # NCCL's is an "all_reduce_barrier"
+        return "barrier"
+    return word if word in OPS else op_of(word.replace("_v_", "_"))
 
 
 def _seq(raw: Mapping[str, object]) -> int:

@@ -20,7 +20,7 @@ from commlens.trace.importers.imported import Column, ImportedRank
 from commlens.trace.importers.kineto_collectives import Clock, Device, collectives, groups
 from commlens.trace.importers.kineto_rows import Rows
 from commlens.trace.importers.trace_events import TraceEvents
-from commlens.trace.schema import KERNEL_KINDS, MISSING, STEP_MARK
+from commlens.trace.schema import KERNEL_KINDS, STEP_MARK
 
 _TRACE: Final = re.compile(rb'^\s*(?:\{.*"traceEvents"\s*:\s*\[|\[\s*\{\s*"(?:ph|name|cat)")', re.DOTALL)
 _EARLY: Final = re.compile(rb'^\s*\{\s*"schemaVersion"\s*:')
@@ -45,7 +45,7 @@ def read(path: Path) -> list[ImportedRank]:
     about = _About(events.about)
     clock = Clock(_earliest(rows), about.base_ns)
     device = Device.of(rows, clock)
-    notes = _notes(events, rows, device)
+    notes = _notes(events, rows)
     members = groups(rows, about.distributed)
     world_size = _number(about.distributed.get("world_size"))
     table = collectives(rows, device, clock, members, world_size)
@@ -102,6 +102,7 @@ def _kernels(rows: Rows, device: Device) -> dict[str, Column]:
         "name": (device.name.astype(np.int32), list(rows.names)),
         "device": device.device.astype(np.int16),
         "stream": device.stream.astype(np.int32),
+        "blocks": device.blocks,
         "launched_ns": device.launched,
         "start_ns": device.start,
         "end_ns": device.end,
@@ -129,7 +130,7 @@ def _codes(words: list[str], vocabulary: list[str]) -> NDArray[np.int64]:
     return np.array([places[word] for word in words], np.int64)
 
 
-def _notes(events: TraceEvents, rows: Rows, device: Device) -> list[str]:
+def _notes(events: TraceEvents, rows: Rows) -> list[str]:
     notes = []
     if not events.whole:
         notes.append("it is cut off or damaged at its end; the events before that were used")
@@ -137,7 +138,4 @@ def _notes(events: TraceEvents, rows: Rows, device: Device) -> list[str]:
         notes.append(f"{events.damaged} of its events are damaged and were left out")
     if rows.negative:
         notes.append(f"{rows.negative} of its events have a negative duration and were left out")
-    early = int((device.launched == MISSING).sum())
-    if early:
-        notes.append(f"{early} of {device.launched.size} kernels and copies were launched before the trace begins")
     return notes

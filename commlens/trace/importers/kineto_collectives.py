@@ -48,6 +48,7 @@ class Device:
         launched_us: `launched` as the file has it.
         name: code of its name.
         device, stream: where it ran.
+        blocks: of threads, MISSING where not known.
     """
 
     start: _Ints
@@ -58,11 +59,12 @@ class Device:
     name: _Ints
     device: _Ints
     stream: _Ints
+    blocks: _Ints
 
     @classmethod
     def of(cls, rows: Rows, clock: Clock) -> Device:
         """The device rows with their launches."""
-        start, end, name, device, stream, correlation = rows.device()
+        start, end, name, device, stream, correlation, blocks = rows.device()
         begun, key, thread = rows.launches()
         order = np.argsort(key, kind="stable")
         found = np.minimum(np.searchsorted(key[order], correlation), max(key.size - 1, 0))
@@ -78,6 +80,7 @@ class Device:
             name=name.astype(np.int64),
             device=np.clip(device, -1, 2**15 - 1).astype(np.int64),
             stream=np.clip(stream, -1, 2**31 - 1).astype(np.int64),
+            blocks=np.clip(blocks, MISSING, 2.0**60).astype(np.int64),
         )
 
 

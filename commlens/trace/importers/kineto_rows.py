@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, Final
 
 import msgspec
@@ -49,6 +50,7 @@ class _DeviceArgs(msgspec.Struct, gc=False):
     device: int = 0
     stream: int = 0
     correlation: int = -1
+    grid: list[int] = []
 
 
 class Call(msgspec.Struct, gc=False):
@@ -105,8 +107,8 @@ class Rows:
                     self.marks.append((event.name, self._thread(event), event.ts, event.ts + event.dur))
 
     def device(self) -> NDArray[np.float64]:
-        """Device rows: start us, end us, name code, device, stream, correlation, shape (6, rows)."""
-        return np.concatenate(self._device, axis=1) if self._device else np.zeros((6, 0))
+        """Device rows: start us, end us, name code, device, stream, correlation, blocks, shape (7, rows)."""
+        return np.concatenate(self._device, axis=1) if self._device else np.zeros((7, 0))
 
     def launches(self) -> NDArray[np.float64]:
         """Launches: start us, correlation, thread, shape (3, rows)."""
@@ -133,6 +135,7 @@ class Rows:
                     [each.device for each in args],
                     [each.stream for each in args],
                     [each.correlation for each in args],
+                    [prod(each.grid) if each.grid else -1 for each in args],
                 ],
                 np.float64,
             )

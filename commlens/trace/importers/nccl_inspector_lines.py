@@ -12,7 +12,7 @@ from commlens.trace.importers.content import Content
 from commlens.trace.importers.nccl_inspector_fields import decode
 from commlens.trace.schema import MISSING
 
-LATEST_US: Final = 1 << 50  # later times are damage; in ns they still fit
+LATEST_US: Final = 1 << 52  # later times are damage; in ns even a sum of two still fits
 _LONGEST: Final = 1 << 20  # bytes: a verbose line with all of NCCL's channels is a tenth of that
 _MOST_BYTES: Final = 1 << 50
 _MOST_RANKS: Final = 1 << 20

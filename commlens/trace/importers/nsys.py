@@ -47,8 +47,7 @@ def read(path: Path) -> list[ImportedRank]:
         raise TraceError(f"{path} is damaged: it tells of {len(parts)} devices; export it again with nsys export")
     calls, steps = Calls(ranges), marks(ranges)
     found = [_rank(path, part, session, calls, steps) for part in parts]
-    for rank in found:
-        rank.notes += _notes(rows, session, strange)
+    found[0].notes += _notes(rows, session, strange)
     if len(found) == 1:  # the environment is of the one process that was launched
         found[0].rank, found[0].world_size = session.rank, session.world_size
     return found

@@ -1,0 +1,31 @@
+"""`commlens import`: files of other profilers, made into a run that is kept."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commlens.cli.runs import RankRegex, reading
+
+
+def import_(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Files, folders of them, or patterns.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run, new or empty.")],
+    rank_regex: RankRegex = None,
+) -> None:
+    """Make a run of other profilers' files: torch.profiler, Flight Recorder, NCCL Inspector, Nsight Systems.
+
+    The other commands read such files as they are; a run of its own can be moved and shared without them.
+    """
+    from commlens.trace.importers.cache import import_run
+
+    with reading() as progress:
+        run = import_run(paths, output, rank_regex, progress)
+    for note in run.notes:
+        print(f"commlens: {note}", file=sys.stderr)  # noqa: T201
+    typer.echo(run.path)
