@@ -22,6 +22,7 @@ class Identity:
         world_size: ranks of the job as this rank's file says, None where it does not.
         members: global ranks of each of its groups, by name; empty where not known.
         ended: how the recording ended, None where it broke off.
+        timed: its times say when things happened; where False only durations are known.
         imported: the rank was read from another tool's file, which says nothing of an end.
     """
 
@@ -32,6 +33,7 @@ class Identity:
     world_size: int | None
     members: Mapping[str, tuple[int, ...]]
     ended: str | None
+    timed: bool
     imported: bool
 
 
@@ -47,6 +49,7 @@ def identify(rank: Rank) -> Identity:
         world_size=info["world_size"] if isinstance(info.get("world_size"), int) else None,
         members={str(g["name"]): _ranks(g) for g in info.get("groups") or [] if isinstance(g, dict) and "name" in g},
         ended=(info.get("end") or {}).get("how"),
+        timed=(info.get("clock") or {}).get("comparable") is not False,
         imported=bool(info.get("imported")),
     )
 

@@ -13,7 +13,7 @@ from commlens.analyzers.contention import Slowed, find_slowed
 from commlens.analyzers.identity import Identity, identify
 from commlens.analyzers.intervals import Ints, length_within
 from commlens.analyzers.lanes import Lanes, find_lanes
-from commlens.analyzers.steps import Steps, find_steps
+from commlens.analyzers.steps import Steps, find_steps, no_steps
 from commlens.trace.schema import MISSING
 
 if TYPE_CHECKING:
@@ -71,13 +71,15 @@ def rank_facts(rank: Rank) -> RankFacts:
     """Analyse one rank by itself. Its tables are read for that and let go of."""
     columns = read_columns(rank)
     rank.forget()
-    steps, lanes = find_steps(columns), find_lanes(columns)
+    who, lanes = identify(rank), find_lanes(columns)
+    steps = find_steps(columns) if who.timed else no_steps()
     blocked = find_blocked(columns, lanes, ddp_groups(rank.info))
     blind = failed_hook(rank.info, "waits") or unanswerable(columns, lanes, blocked)
+    blind = blind if who.timed else "the files tell how long collectives took, not when"
     refusal = blind or _refusal(rank.info, columns, lanes, steps)
     issued = columns.collectives["issued_ns"]
     return RankFacts(
-        who=identify(rank),
+        who=who,
         columns=columns,
         steps=steps,
         lanes=lanes,

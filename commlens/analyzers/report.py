@@ -47,6 +47,7 @@ class RunFacts:
     backend: str | None
     torch: str | None
     sources: tuple[str, ...]
+    imported: str | None
     steps: StepFacts
 
 

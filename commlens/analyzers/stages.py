@@ -25,7 +25,7 @@ from commlens.analyzers.report import Report, RunFacts, StepFacts
 from commlens.analyzers.sizes import size_histogram
 from commlens.analyzers.steps import NONE
 from commlens.analyzers.summary import time_budget
-from commlens.trace.schema import SOURCES
+from commlens.trace.schema import IMPORTED, SOURCES
 
 if TYPE_CHECKING:
     from commlens.trace import Run
@@ -69,7 +69,7 @@ def analyze(run: Run) -> Report:
 def _run_facts(run: Run, ranks: Sequence[RankFacts]) -> RunFacts:
     command = run.info.get("command") or []
     return RunFacts(
-        path=str(run.path),
+        path=run.source,
         run_id=run.run_id,
         command=tuple(str(part) for part in command),
         world_size=run.world_size,
@@ -79,6 +79,7 @@ def _run_facts(run: Run, ranks: Sequence[RankFacts]) -> RunFacts:
         backend=run.info.get("backend"),
         torch=run.info.get("torch"),
         sources=_sources(ranks),
+        imported=run.info["imported"] if run.info.get("imported") in IMPORTED else None,
         steps=_step_facts(ranks),
     )
 

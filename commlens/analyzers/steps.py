@@ -65,6 +65,11 @@ def find_steps(columns: Columns) -> Steps:
     return _between(starts, INFERRED if starts.size else NONE, before=0)
 
 
+def no_steps() -> Steps:
+    """Of a rank whose times do not say when things happened."""
+    return _between(np.zeros(0, np.int64), NONE, before=0)
+
+
 def _marked(columns: Columns) -> Steps | None:
     """Steps that the trace itself marks, None where it does not.
 

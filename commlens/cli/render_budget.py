@@ -14,10 +14,10 @@ from commlens.cli.render import bar, milliseconds, percent
 from commlens.cli.render_columns import note
 
 BAR = 30
-_MEANING = (
-    "exposed: the training thread stood still for a collective. wait: this rank had arrived, another had not;"
-    " transfer: all had arrived, bytes were moving."
-)
+_MEANING = "wait: this rank had arrived, another had not; transfer: all had arrived, bytes were moving."
+_ON_HOST = "exposed: the training thread stood still for a collective. "
+_ON_DEVICE = "exposed: a collective's kernel ran and no compute kernel did. "
+_OTHERS = {"host-bound": "nothing launched", "gaps": "launched, not begun"}
 
 
 def budget_section(report: Report, console: Console) -> RenderableType | None:
@@ -33,11 +33,14 @@ def budget_section(report: Report, console: Console) -> RenderableType | None:
     for name, value in _parts(budget):
         share = (value or 0) / budget.step_ms if budget.step_ms else 0
         table.add_row(name, f"{milliseconds(value)} ms", percent(share), bar(console, share, BAR))
+    for name, ms in (budget.other_parts_ms or {}).items():
+        if ms >= LEAST_SHARE * budget.step_ms:
+            table.add_row(f"  {_OTHERS.get(name, name)}", f"{milliseconds(ms)} ms", percent(ms, budget.step_ms))
     table.add_row("step", f"{milliseconds(budget.step_ms)} ms", "", "", style="bold")
     table.add_row("hidden", f"{milliseconds(budget.hidden_ms)} ms", "", _hidden(budget))
     if budget.exposed_wait_ms is None:
         return table
-    return Group(table, note(_MEANING + _bursts(report)))
+    return Group(table, note((_ON_DEVICE if budget.other_parts_ms else _ON_HOST) + _MEANING + _bursts(report)))
 
 
 def _parts(budget: TimeBudget) -> Iterator[tuple[str, float | None]]:

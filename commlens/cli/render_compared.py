@@ -38,7 +38,8 @@ def looked_for(report: Report) -> Iterator[tuple[str, str | None]]:
     yield LATE, _late(report)
     yield SLOW, _slow(report)
     yield SMALL, _small(report)
-    yield HANG, _BELOW if _abstained(report, "hang") else None
+    if _abstained(report, "hang") or not (report.run.imported and report.device_lanes):
+        yield HANG, _BELOW if _abstained(report, "hang") else None
     if any(line.op == "all_to_all" for line in report.collectives):
         yield UNEVEN, _uneven(report)
 

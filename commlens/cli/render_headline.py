@@ -40,7 +40,7 @@ def _split(report: Report) -> str:
 
 def _cause(report: Report) -> str:
     obstacles = dict(looked_for(report))
-    hung = " Whether it hung cannot be told." if obstacles[HANG] is not None else ""
+    hung = " Whether it hung cannot be told." if obstacles.get(HANG) is not None else ""
     if report.findings:
         title = report.findings[0].title
         return f"{title[0].upper()}{title[1:]}.{hung}"

@@ -9,12 +9,14 @@ from rich.table import Table
 
 from commlens.analyzers import Report
 from commlens.analyzers.across.critical_path import TRANSFER
+from commlens.analyzers.own_work import GAPS, HOST_BOUND
 from commlens.analyzers.path_lines import CriticalPath
 from commlens.cli.render import bar, counted, milliseconds, percent
 from commlens.cli.render_columns import INDENT, clipped, note
 
 TOP_PARTS = 6
 BAR = 30
+_KINDS = {HOST_BOUND: "idle: nothing launched", GAPS: "idle: launched, not begun"}
 _FIGURES = 24  # columns that ms and % take
 _MEANING = (
     "The chain of work and transfers that ends last: time saved elsewhere does not shorten the step. Waiting is"
@@ -50,7 +52,7 @@ def _kinds(path: CriticalPath, console: Console) -> Table:
     table.add_column(no_wrap=True, overflow="crop")
     for kind, ms in path.by_kind.items():
         share = ms / path.step_ms
-        table.add_row(kind, f"{milliseconds(ms)} ms", percent(share), bar(console, share, BAR))
+        table.add_row(_KINDS.get(kind, kind), f"{milliseconds(ms)} ms", percent(share), bar(console, share, BAR))
     return table
 
 
@@ -73,5 +75,6 @@ def _by_name(path: CriticalPath) -> dict[str, float]:
     named: defaultdict[str, float] = defaultdict(float)
     for part in path.parts:
         rank = "" if part.kind == TRANSFER else f"rank {part.rank}"
-        named[", ".join(word for word in (part.kind, rank, part.name) if word)] += part.ms
+        name = part.name if part.name != part.kind else ""
+        named[", ".join(word for word in (_KINDS.get(part.kind, part.kind), rank, name) if word)] += part.ms
     return named

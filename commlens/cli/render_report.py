@@ -22,6 +22,7 @@ from commlens.cli.render_path import path_section, path_title
 from commlens.cli.render_progress import progress_section
 from commlens.cli.render_ranks import ranks_section, ranks_title
 from commlens.cli.render_trust import abstentions_table, evidence_table
+from commlens.trace.schema import IMPORTED as NAMES
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -49,8 +50,9 @@ def _header(report: Report) -> Table:
     software = ", ".join(word for word in (run.backend, run.torch and f"torch {run.torch}") if word)
     hosts = run.hosts[0] if len(run.hosts) == 1 else counted(len(run.hosts), "host")
     rows = {
-        "run": run.path if run.path.endswith(run.run_id) else f"{run.run_id} ({run.path})",
-        "command": shlex.join(run.command) or "not known",
+        "run": run.path if run.path.endswith(run.run_id) or run.imported else f"{run.run_id} ({run.path})",
+        **({"from": f"{NAMES[run.imported]}, not recorded by commlens"} if run.imported else {}),
+        **({} if run.imported else {"command": shlex.join(run.command) or "not known"}),
         "ranks": f"{len(run.ranks_present)} of {run.world_size}{missing}"
         + (f", on {hosts}" if run.hosts else "")
         + (f" ({software})" if software else ""),

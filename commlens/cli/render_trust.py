@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from commlens.analyzers import Abstention, Report
-from commlens.cli.render import counted, number, pairs, percent, size
+from commlens.cli.render import counted, milliseconds, number, pairs, percent, size
 
 _NAMES = 20
 
@@ -16,9 +16,9 @@ def evidence_table(report: Report) -> Table:
     lines = [
         ("seen", _seen(report)),
         ("matched", _matched(report)),
-        ("clocks", _clocks(report)),
-        ("own cost", _own_cost(report)),
-        ("trace", _trace(report)),
+        *([("clocks", _clocks(report))] if len(report.run.ranks_present) > 1 else []),
+        *([] if report.run.imported else [("own cost", _own_cost(report)), ("trace", _trace(report))]),
+        *([("kernels", _kernels(report))] if report.device_lanes else []),
     ]
     cut = [("cut short", f"rank {each.rank}: {', '.join(each.tables)}") for each in cover.truncated]
     return pairs([*lines, *cut, *(("note", note) for note in cover.notes)])
@@ -52,6 +52,20 @@ def _clocks(report: Report) -> str:
     if not clock.uncertainty_us:
         return clock.method
     return f"{clock.method}; times of two ranks can be wrong against each other by {number(clock.uncertainty_us)} us"
+
+
+def _kernels(report: Report) -> str:
+    """What ran on devices, and what is not known of it."""
+    lanes = report.device_lanes
+    early = sum(lane.launched_before for lane in lanes)
+    unknown = sum(lane.unclassified for lane in lanes)
+    parts = [f"{sum(lane.kernels for lane in lanes):,} kernels and copies"]
+    if early:
+        parts.append(f"{early:,} of them launched before the trace begins")
+    if unknown:
+        ms = sum(lane.unclassified_ms for lane in lanes)
+        parts.append(f"{unknown:,} named like communication, of no known kind ({milliseconds(ms)} ms alone)")
+    return ", ".join(parts)
 
 
 def _trace(report: Report) -> str:

@@ -45,6 +45,12 @@ class Run:
     calibration: Calibration | None = None
 
     @property
+    def source(self) -> str:
+        """Where it was recorded, or the files it was imported from."""
+        files = [str(file) for file in self.info.get("files") or []]
+        return str(self.path) if not files else files[0] if len(files) == 1 else os.path.commonpath(files)
+
+    @property
     def missing(self) -> list[int]:
         """Ranks of the job that cannot be read, ascending."""
         return [rank for rank in range(self.world_size) if rank not in self.ranks]

@@ -63,6 +63,14 @@ SOURCES: Final = (
     "nsys",
 )
 
+# The sources that are files of other tools, best first: where a folder holds several, the one that knows most is read.
+IMPORTED: Final = {
+    "kineto": "torch.profiler (Kineto) traces",
+    "nsys": "Nsight Systems SQLite exports",
+    "nccl_inspector": "NCCL Inspector logs",
+    "flight_recorder": "Flight Recorder dumps",
+}
+
 # What `completed_ns` means.
 #   device        measured on the device that moved the bytes
 #   host          seen on the host when the operation completed

@@ -25,6 +25,7 @@ from commlens.trace.writer import RankWriter
 
 START = 1_724_779_239_936_775_119
 MS = 1_000_000
+WRITTEN = START + 900_000 * MS
 WORLD = {"name": "0", "desc": "default_pg", "ranks": "[0, 1, 2, 3]"}
 PAIR = {"name": "7", "desc": "tp", "ranks": "[2, 3]"}
 SHAPES = {
@@ -90,6 +91,7 @@ def imported(folder: Path, content: Any) -> ImportedRank:
     """The rank in a dump, written as torch writes it."""
     path = folder / "nccl_trace_rank_2"
     path.write_bytes(pickle.dumps(content, 2))
+    os.utime(path, ns=(WRITTEN, WRITTEN))
     assert recognise(path.read_bytes()[:65536])
     (rank,) = read(path)
     assert rank.source == path
@@ -150,7 +152,7 @@ def test_collectives(tmp_path: Path) -> None:
             {"name": "0", "desc": "default_pg", "ranks": [0, 1, 2, 3], "size": 4},
             {"name": "7", "desc": "tp", "ranks": [2, 3], "size": 2},
         ],
-        "flight_recorder": {"version": "2.10", "states": {}},
+        "flight_recorder": {"version": "2.10", "states": {}, "timeout_ms": None, "written_ns": WRITTEN},
     }
     assert rank.notes == []
 
@@ -253,6 +255,7 @@ def test_states(tmp_path: Path) -> None:
     ]
     rank = imported(tmp_path, dump(*entries))
     assert states(rank) == {"timed_out": [1], "started": [2], "scheduled": [3], "unknown": [4]}
+    assert rank.info["flight_recorder"]["timeout_ms"] == 600_000
     assert rank.notes == [
         "3 of 5 operations had not completed when this was dumped, the first was all_reduce"
         " (sequence 2 of group 0; timed out, torch had given it up)"
@@ -382,6 +385,7 @@ def test_json_and_gzip_tell_the_same(tmp_path: Path) -> None:
     pickled = imported(tmp_path, content)
     for name, packed in (("a.json", json.dumps(content).encode()), ("b.gz", gzip.compress(pickle.dumps(content)))):
         (tmp_path / name).write_bytes(packed)
+        os.utime(tmp_path / name, ns=(WRITTEN, WRITTEN))
         (rank,) = read(tmp_path / name)
         assert {each: column(rank, each) for each in table(rank)} == {
             each: column(pickled, each) for each in table(pickled)

@@ -159,6 +159,7 @@ def test_a_group_is_the_one_operation_in_it(tmp_path: Path) -> None:
     assert ops(tmp_path, count, start, send, recv, end) == ["all_to_all"]
     assert ops(tmp_path, count, start, inner[0], send, inner[1], end) == ["send"]
     assert ops(tmp_path, count, start, end) == [None]
+    assert ops(tmp_path, nvtx(1, 2, "ncclGroupEnd"), start, send, end) == ["send"]  # the recording began in a group
     assert ops(tmp_path, count, nvtx(99, 99, "ncclCommUserRank"), start, send, recv, end) == [None]
 
 
@@ -283,6 +284,16 @@ def test_cells_of_other_types(tmp_path: Path) -> None:
     assert numbers(rank, "kernels", "stream") == [7, -1, 7, 7]
     assert words(rank, "kernels", "name") == ["", "", "memcpy HtoD", "memset"]
     assert "6 of its rows make no sense and were left out" in rank.notes
+
+
+def test_calls_and_kernels_without_correlation_are_no_pairs(tmp_path: Path) -> None:
+    tables = {
+        "StringIds": SMALL["StringIds"],
+        "CUPTI_ACTIVITY_KIND_KERNEL": [kernel(10, 20, correlationId=None)],
+        "CUPTI_ACTIVITY_KIND_RUNTIME": [launch(5, 1) | {"correlationId": None}],
+    }
+    (rank,) = read(export(tmp_path / "x.sqlite", tables))
+    assert numbers(rank, "kernels", "launched_ns") == [-1]
 
 
 def test_no_export_at_all(tmp_path: Path) -> None:

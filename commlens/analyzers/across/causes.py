@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commlens.analyzers.across.clocks import Clocks
 from commlens.analyzers.across.exposed import Exposed
@@ -18,7 +20,7 @@ from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.own_work import HOST_BOUND
 from commlens.analyzers.ranks import RankFacts
-from commlens.trace.schema import PHASES
+from commlens.trace.schema import MISSING, PHASES
 
 TRANSFERS = "exposed transfer"
 UNKNOWN = "cause not known"
@@ -33,7 +35,8 @@ class Cause:
         kind: "longer compute", "late input", "late launch", "slow transfers" or UNKNOWN.
         where: the phase, where there is one; else "".
         ms: how much longer than on the other ranks, per step (per pause where there are no steps).
-        parts_ms: the same for every kind of own time that was compared.
+        parts_ms: the same for every kind of own time that was compared; where collectives were compared, over
+            all of a step's (of the trace's where there are no steps).
     """
 
     kind: str
@@ -53,7 +56,11 @@ def find_cause(ranks: Sequence[RankFacts], joined: Joined, lateness: Lateness, l
     matched, clocks, exposed = joined.matched, joined.clocks, joined.exposed
     if lateness.unit == STEP and all(facts.budget is not None for facts in ranks):
         return _by_own_time(ranks, exposed, lateness.index[late.samples], late.positions)
-    return _by_launch(ranks, matched, clocks, late.positions)
+    if clocks.refusal is not None:
+        return _UNKNOWN
+    if all(facts.budget is not None and facts.lanes is not None for facts in ranks):
+        return _by_lanes(ranks, joined, lateness, late)
+    return _by_launch(ranks, matched, clocks, late.positions, lateness.per_step)
 
 
 def _by_own_time(
@@ -84,8 +91,24 @@ SLOW_TRANSFERS = "slow transfers"
 _KINDS = {INPUT: "late input", ELSEWHERE: "late launch", HOST_BOUND: "late launch", TRANSFERS: SLOW_TRANSFERS}
 
 
+def _by_lanes(ranks: Sequence[RankFacts], joined: Joined, lateness: Lateness, late: Late) -> Cause:
+    """What the device did longer; where it had nothing to do, the host's pause tells more exactly how long."""
+    steps = reduce(np.intersect1d, [facts.steps.index for facts in ranks])
+    if not steps.size:
+        return _by_launch(ranks, joined.matched, joined.clocks, late.positions, lateness.per_step)
+    found = _by_own_time(ranks, joined.exposed, steps, late.positions)
+    if found.kind != "late launch":
+        return found
+    pause = _by_launch(ranks, joined.matched, joined.clocks, late.positions, lateness.per_step)
+    return replace(found, ms=pause.ms) if pause.kind == found.kind and pause.ms else found
+
+
 def _by_launch(
-    ranks: Sequence[RankFacts], matched: Sequence[Matched], clocks: Clocks, positions: tuple[int, ...]
+    ranks: Sequence[RankFacts],
+    matched: Sequence[Matched],
+    clocks: Clocks,
+    positions: tuple[int, ...],
+    per_step: float | None,
 ) -> Cause:
     """Whether the host was late to launch, or the device late to begin what was launched in time.
 
@@ -104,7 +127,8 @@ def _by_launch(
     behind = (started[late, column] - begun).clip(0)
     launched_late = behind * (issued[late, column] > begun)
     parts = {"launched late": launched_late.sum() / 1e6, "began late": (behind - launched_late).sum() / 1e6}
-    parts = {name: round(float(ms), 3) for name, ms in parts.items()}
+    steps = late.size / per_step if per_step else 1.0
+    parts = {name: round(float(ms) / steps, 3) for name, ms in parts.items()}
     if 2 * launched_late.sum() < behind.sum():
         return Cause("longer compute", "", round(float(behind.mean()) / 1e6, 3), parts)
     excess = gaps[late, column] - np.median(gaps[others], axis=0)
@@ -113,10 +137,22 @@ def _by_launch(
 
 
 def _largest(ranks: Sequence[RankFacts], matched: Sequence[Matched]) -> Ints | None:
-    """Rows of the collectives of the communicator with the most that all ranks take part in."""
+    """Rows of the collectives, their launches seen, of the communicator with the most that all ranks take part in."""
     everyone = tuple(range(len(ranks)))
     tables = [m.rows[:, m.whole & m.is_op(*EVERYONE)] for m in matched if m.communicator.present == everyone]
-    return max(tables, key=lambda table: table.shape[1], default=None)
+    table = max(tables, key=lambda table: table.shape[1], default=None)
+    if table is None:
+        return None
+    seen = np.all([_launch_seen(facts)[rows] for facts, rows in zip(ranks, table, strict=True)], axis=0)
+    return table[:, seen]
+
+
+def _launch_seen(facts: RankFacts) -> NDArray[np.bool_]:
+    """Which rows have a launch of their own: one before the trace began is written as its first one."""
+    launched = facts.columns.kernels["launched_ns"]
+    first = launched[launched != MISSING].min(initial=np.iinfo(np.int64).max)
+    issued = facts.columns.collectives["issued_ns"]
+    return np.asarray(issued > first) if launched.size else np.ones(issued.size, bool)
 
 
 def _host(ranks: Sequence[RankFacts], clocks: Clocks, position: int, rows: Ints) -> tuple[Floats, Floats, Floats]:

@@ -22,6 +22,9 @@ from commlens.trace.schema import MISSING
 _BINDING = tuple(op for op in EVERYONE if op != "all_to_all")
 
 ONE_HOST = "one clock: all ranks are on one host"
+ASSUMED = "one clock, assumed: the files name no hosts, and no collective contradicts it"
+NO_TIMES = "the files tell how long collectives took, not when"
+_LIKE_ONE = 3 * CLOCK_NOISE_NS  # apart in time, the ends of a collective on ranks that share a clock
 NOT_JOINED = "not joined"
 _ASYMMETRIC = 4  # times the shortest duration that the ends of other operations may differ by
 _LATEST = np.iinfo(np.int64).max
@@ -77,18 +80,35 @@ def find_clocks(ranks: Sequence[RankFacts], matched: Sequence[Matched]) -> Clock
 
     Ranks of one host (same boot id) share a monotonic clock, so they need no estimate; their wall clocks
     are that clock plus an offset each read once. Hosts are compared by what collectives allow (see
-    `offsets`), along the chain of least uncertainty to the host of the first rank.
+    `offsets`), along the chain of least uncertainty to the host of the first rank. Ranks whose hosts are not
+    known are taken to share a clock, unless their collectives end at different times of it.
     """
     machines = _machines(ranks)
     shift = _shifts(ranks, machines)
+    if not all(facts.who.timed for facts in ranks):
+        return Clocks(NOT_JOINED, 0, shift, tuple(() for _ in ranks), NO_TIMES)
     facts = [_Times(ranks, m, shift) for m in matched if m.is_op(*_BINDING).any()]
+    if any(machines) or all(map(_ends_together, facts)):
+        return _compared(ranks, facts, machines, shift)
+    apart = _compared(ranks, facts, [f"rank {facts.rank}" for facts in ranks], shift)
+    return apart if apart.refusal is None else _compared(ranks, facts, machines, shift)
+
+
+def _ends_together(times: _Times) -> bool:
+    """Whether collectives that all ranks leave together do so by the clocks as they are."""
+    known = times.symmetric & (times.ends != MISSING).all(axis=0)
+    ends = times.ends[:, known]
+    return not ends.size or bool(np.median(ends.max(axis=0) - ends.min(axis=0)) <= _LIKE_ONE)
+
+
+def _compared(ranks: Sequence[RankFacts], facts: Sequence[_Times], machines: Sequence[str], shift: Ints) -> Clocks:
     broken = _contradictions_on_one_host(facts, machines)
     none: tuple[tuple[_Reader, ...], ...] = tuple(() for _ in ranks)
     if broken:
         return Clocks(NOT_JOINED, 0, shift, none, broken, contradiction=True)
     hosts = list(dict.fromkeys(machines))
     if len(hosts) <= 1:
-        return Clocks(ONE_HOST, 0, shift, none, None)
+        return Clocks(ONE_HOST if hosts != [""] else ASSUMED, 0, shift, none, None)
     fitted = _edges(facts, machines)
     contradictions = [edge for edge in fitted.values() if isinstance(edge, Contradiction)]
     if contradictions:

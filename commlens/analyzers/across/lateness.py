@@ -68,7 +68,7 @@ def find_lateness(
     by_step = _by_step(ranks, waits, exposed, clocks)
     # A profiler's window is short, and cannot be made longer afterwards: then collectives must do.
     short = by_step is None or (by_step.index.size < FEWEST_STEPS and all(facts.who.imported for facts in ranks))
-    by_collective = _by_collective(ranks, waits, exposed, matched) if short and not clocks.refusal else None
+    by_collective = _by_collective(ranks, waits, exposed, matched, clocks) if short else None
     return by_collective or by_step
 
 
@@ -134,18 +134,27 @@ def _needs_everyone(facts: RankFacts) -> NDArray[np.bool_]:
 
 
 def _by_collective(
-    ranks: Sequence[RankFacts], waits: Sequence[Waits], exposed: Sequence[Exposed], matched: Sequence[Matched]
+    ranks: Sequence[RankFacts],
+    waits: Sequence[Waits],
+    exposed: Sequence[Exposed],
+    matched: Sequence[Matched],
+    clocks: Clocks,
 ) -> Lateness | None:
     """Waiting in each collective that all ranks take part in; where steps are known, in theirs only."""
     steps = min(facts.steps.index.size for facts in ranks)
-    still = all(facts.budget is not None for facts in ranks)
-    values = [split.row_wait if still else own.wait_ns for own, split in zip(waits, exposed, strict=True)]
+    free = clocks.refusal is not None
+    still = all(facts.budget is not None for facts in ranks) and not free
+    values = [
+        _beyond_shortest(facts, own) if free else split.row_wait if still else own.wait_ns
+        for facts, own, split in zip(ranks, waits, exposed, strict=True)
+    ]
     tables, times = [], []
     for each in matched:
         if each.communicator.present != tuple(range(len(ranks))):
             continue
         chosen = each.rows[:, each.is_op(*EVERYONE) & each.whole]
-        known = np.all([own.wait_ns[rows] != MISSING for own, rows in zip(waits, chosen, strict=True)], axis=0)
+        told = [own.shortest_ns if free else own.wait_ns for own in waits]
+        known = np.all([own[rows] != MISSING for own, rows in zip(told, chosen, strict=True)], axis=0)
         if steps:
             known &= np.any([facts.analysed[rows] > 0 for facts, rows in zip(ranks, chosen, strict=True)], axis=0)
         tables.append(np.array([own[rows] for own, rows in zip(values, chosen, strict=True)])[:, known])
@@ -158,4 +167,10 @@ def _by_collective(
     per_step = when.size / steps if steps else None
     if per_step:
         span = float(np.median(ranks[0].steps.end_ns - ranks[0].steps.start_ns)) / per_step
-    return Lateness(COLLECTIVE, np.arange(when.size), table, still, False, span, per_step)
+    return Lateness(COLLECTIVE, np.arange(when.size), table, still, free, span, per_step)
+
+
+def _beyond_shortest(facts: RankFacts, own: Waits) -> Ints:
+    """What each row took longer than the shortest part of its collective, ns."""
+    rows = facts.columns.collectives
+    return np.where(own.shortest_ns == MISSING, 0, rows["completed_ns"] - rows["started_ns"] - own.shortest_ns)

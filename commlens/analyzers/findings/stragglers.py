@@ -57,11 +57,12 @@ def _straggler(context: Context, lateness: Lateness, late: Late) -> Finding | No
     if cause.kind == SLOW_TRANSFERS:  # it is late because its links are slow: that is another finding's
         return None
     who, unit = context.numbers(late.positions), lateness.unit
+    each, per = (lateness.per_step, STEP) if lateness.per_step else (1.0, unit)
     more = f", {cause.ms:.3g} ms more than on the others" if cause.kind != UNKNOWN else ""
     is_are = "is" if len(who) == 1 or _named(context, late).startswith("host") else "are"
     where = f" in {cause.where}" if cause.where else ""
     evidence = [
-        Evidence(f"other ranks wait for it, per {unit}", round(late.cost_ns / 1e6, 3), "ms"),
+        Evidence(f"other ranks wait for it, per {per}", round(late.cost_ns * each / 1e6, 3), "ms"),
         Evidence(f"{unit}s in which it is last", round(100 * late.share, 1), "%"),
         Evidence("probability of that by chance", float(f"{late.chance:.2g}"), ""),
         *([Evidence(f"{cause.kind}{where}", cause.ms, "ms")] if more else []),

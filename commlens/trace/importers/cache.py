@@ -23,7 +23,7 @@ from commlens.trace.schema import FORMAT_VERSION, RUN_FILE
 VARIABLE: Final = "COMMLENS_CACHE"
 FOLDER: Final = ".commlens-cache"
 _MOST: Final = 16  # runs kept in a folder; the ones not used for longest go first
-_REVISION: Final = 2  # of the importers: a new one makes every run anew
+_REVISION: Final = 3  # of the importers: a new one makes every run anew
 
 
 def cached_run(files: Sequence[Path], rank_regex: str | None, progress: Progress | None) -> Path:
@@ -94,11 +94,9 @@ def _folders(beside: Path) -> list[Path]:
 
 
 def _is_writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
+    """Whether the folder is, or can be, made and written; one that nobody may write is left alone by root, too."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    return os.access(nearest, os.W_OK | os.X_OK) and bool(nearest.stat().st_mode & 0o222)
 
 
 def _made(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,13 +12,14 @@ from typing import Any, Final
 import numpy as np
 
 from commlens.errors import RunNotFoundError, TraceError
-from commlens.trace.importers.formats import FORMATS, NAMES, format_of, importer
-from commlens.trace.importers.imported import ImportedRank
+from commlens.trace.importers.formats import format_of, importer
+from commlens.trace.importers.imported import Column, ImportedRank
 from commlens.trace.importers.numbering import Part, numbered
-from commlens.trace.schema import FORMAT_VERSION, MISSING, RANK_FOLDER, TABLES
+from commlens.trace.schema import FORMAT_VERSION, IMPORTED, MISSING, RANK_FOLDER, TABLES
 
 _WORTH_A_PROCESS: Final = 24 << 20  # bytes on disk of all files together: below, starting processes costs more
 _NAMED: Final = 3
+UNNAMED: Final = "unnamed"
 
 Progress = Callable[[int, int], None]  # files done, files in all
 
@@ -60,10 +61,10 @@ def _chosen(files: Sequence[Path], notes: list[str]) -> tuple[str, list[Path]]:
     unknown = formats.pop(None, [])
     if not formats:
         raise RunNotFoundError(_nothing(files, notes, unknown))
-    best = min(formats, key=lambda each: FORMATS.index(each or ""))
+    best = min(formats, key=lambda each: list(IMPORTED).index(each or ""))
     for other, paths in formats.items():
         if other != best:
-            notes.append(f"left out: {_few(paths)}: {NAMES[other or '']}; give them by themselves")
+            notes.append(f"left out: {_few(paths)}: {IMPORTED[other or '']}; give them by themselves")
     if unknown:
         notes.append(f"left out: {_few(unknown)}: of no format that commlens reads")
     return best or "", formats[best]
@@ -72,7 +73,7 @@ def _chosen(files: Sequence[Path], notes: list[str]) -> tuple[str, list[Path]]:
 def _nothing(files: Sequence[Path], notes: Sequence[str], unknown: Sequence[Path] = ()) -> str:
     if notes:
         return notes[0].removeprefix("left out: ") if len(notes) == 1 else f"no file could be read: {notes[0]}"
-    formats = ", ".join(NAMES.values())
+    formats = ", ".join(IMPORTED.values())
     return f"{_few(unknown or files)} is no run, and of no format that commlens reads: {formats}; check the path"
 
 
@@ -119,13 +120,19 @@ def _keep(rank: ImportedRank, folder: Path) -> Part:
 
     folder.mkdir()
     for table, columns in rank.tables.items():
-        write_table(folder, table, columns)
+        write_table(folder, table, _named(columns) if table == "collectives" else columns)
     notes = [f"{rank.source.name}: {note}" for note in rank.notes]
     start = min((_earliest(rank, *each) for each in _TIMES), default=0)
     start = 0 if start == np.iinfo(np.int64).max else start
     return Part(
         rank.source, folder, rank.rank, rank.world_size, rank.info, rank.run, notes, start, _rows(rank)
     )
+
+
+def _named(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Groups that the file does not name under one name that says so."""
+    codes, words = columns["group"]
+    return {**columns, "group": (codes, [word or UNNAMED for word in words])}
 
 
 _TIMES: Final = (("collectives", "issued_ns"), ("kernels", "start_ns"), ("phases", "start_ns"))
@@ -146,6 +153,9 @@ def _write_run(into: Path, run_id: str, format: str, ranks: dict[int, Part], not
 
     parts = list(ranks.values())
     sizes = [part.world_size for part in parts if part.world_size is not None]
+    complete = getattr(importer(format), "fill_members", None)
+    if complete is not None:
+        complete({rank: part.info for rank, part in ranks.items()})
     about = {key: value for part in reversed(parts) for key, value in part.run.items() if value is not None}
     for rank, part in ranks.items():
         folder = into / RANK_FOLDER.format(rank=rank)
@@ -166,6 +176,7 @@ def _write_run(into: Path, run_id: str, format: str, ranks: dict[int, Part], not
             "world_size": max([*sizes[:1], max(ranks) + 1]),
             "start_ns": min(part.start_ns for part in parts),
             "notes": [*notes, *own],
+            "files": [str(part.source) for part in parts],
             "format_version": FORMAT_VERSION,
         },
     )

@@ -6,10 +6,13 @@ is null, that of completed collectives as well: any number there would be taken 
 
 How far each had got is exact, and is what one reads a dump for. It stands in rank.json:
 
-    "flight_recorder": {"version": "2.10", "states": {"scheduled": [7, 8], "started": [6]}}
+    "flight_recorder": {"version": "2.10", "states": {"scheduled": [7, 8], "started": [6]},
+                        "timeout_ms": 600000, "written_ns": 1724779900000000000}
 
-lists the events of the table that had not completed, by state (see `flight_recorder_entries`); an event that is
-in no list had completed. `seq` is torch's, as its error messages print it: it begins with 1.
+`states` lists the events of the table that had not completed, by state (see `flight_recorder_entries`); an event
+that is in no list had completed. `timeout_ms` is that of the first of them, null where there is none. No dump says
+when it was made: not after `written_ns`, the time of its file, which a copy makes later.
+`seq` is torch's, as its error messages print it: it begins with 1.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from typing import Any, Final
 
 from commlens.errors import TraceError
 from commlens.trace.importers.content import Content
-from commlens.trace.importers.flight_recorder_entries import Entry, read_entry, settle
+from commlens.trace.importers.flight_recorder_entries import COMPLETED, Entry, read_entry, settle
 from commlens.trace.importers.flight_recorder_groups import read_groups, world_size
 from commlens.trace.importers.flight_recorder_notes import lacking, notes
 from commlens.trace.importers.flight_recorder_rows import (
@@ -35,6 +38,7 @@ from commlens.trace.importers.flight_recorder_rows import (
 )
 from commlens.trace.importers.imported import ImportedRank
 from commlens.trace.importers.unpickle import load_plain
+from commlens.trace.schema import MISSING
 
 _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
 _TOKEN: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"?(\s*:)?|[{}\[\]]', re.DOTALL)
@@ -80,7 +84,13 @@ def read(path: Path) -> list[ImportedRank]:
     rows = [(entry, state) for entry, state in settled if entry.op]
     issued = [entry for entry, _ in rows]
     seqs = sequence(issued, whole_groups(entries))
-    told = {"version": str(dump.get("version", ""))[:20], "states": states(rows)}
+    open_ = [entry.timeout_ms for entry, state in rows if state != COMPLETED and entry.timeout_ms != MISSING]
+    told = {
+        "version": str(dump.get("version", ""))[:20],
+        "states": states(rows),
+        "timeout_ms": open_[0] if open_ else None,
+        "written_ns": path.stat().st_mtime_ns,
+    }
     return [
         ImportedRank(
             source=path,

@@ -49,6 +49,7 @@ class Entry:
         own: this rank's number in the group, of messages only.
         peer: the other's number in the group.
         created_ns: when it was issued, wall clock.
+        timeout_ms: how long after that torch gives it up.
         state: one of the above.
         closes: it ends a coalesced call.
         timed: it has a duration.
@@ -70,6 +71,7 @@ class Entry:
     own: int
     peer: int
     created_ns: int
+    timeout_ms: int
     state: str
     closes: bool
     timed: bool
@@ -105,6 +107,7 @@ def read_entry(raw: object, place: int) -> Entry | None:
         own=own,
         peer=peer,
         created_ns=whole(raw.get("time_created_ns")),
+        timeout_ms=whole(raw.get("timeout_ms")),
         state=_state(backend, raw),
         closes=bool(_CLOSES.fullmatch(word)),
         timed=isinstance(raw.get("duration_ms"), int | float),

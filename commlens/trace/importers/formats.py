@@ -5,19 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Protocol, cast
 
 from commlens.trace.importers.content import Content
 from commlens.trace.importers.imported import ImportedRank
-
-# Best first: where a folder holds several formats, the one that knows most of time is read.
-FORMATS: Final = ("kineto", "nsys", "nccl_inspector", "flight_recorder")
-NAMES: Final = {
-    "kineto": "torch.profiler (Kineto) traces",
-    "nsys": "Nsight Systems SQLite exports",
-    "nccl_inspector": "NCCL Inspector logs",
-    "flight_recorder": "Flight Recorder dumps",
-}
+from commlens.trace.schema import IMPORTED
 
 
 class Importer(Protocol):
@@ -42,4 +34,4 @@ def format_of(path: Path) -> str | None:
         TraceError: It may not be read.
     """
     head = Content(path).head()
-    return next((each for each in FORMATS if head and importer(each).recognise(head)), None)
+    return next((each for each in IMPORTED if head and importer(each).recognise(head)), None)

@@ -189,7 +189,19 @@ def _on_device(rows: Rows, device: Device) -> list[_Row]:
         if span:
             _describe_span(row, span)
         found.append(row)
+    _tell_by_others(found, [int(device.name[place]) for place in rows.comm_args])
     return found
+
+
+def _tell_by_others(found: Sequence[_Row], names: Sequence[int]) -> None:
+    """The operation of kernels whose call is not in the trace, if all others of their name have the same."""
+    told: defaultdict[int, set[str]] = defaultdict(set)
+    for row, name in zip(found, names, strict=True):
+        if row.op is not None:
+            told[name].add(row.op)
+    for row, name in zip(found, names, strict=True):
+        if row.op is None and len(told[name]) == 1:
+            row.op = next(iter(told[name]))
 
 
 def _on_host(rows: Rows, clock: Clock) -> list[_Row]:

@@ -114,8 +114,6 @@ def _info(operations: Sequence[Operation], rank: int | None, bounds: bool) -> di
         groups[name] = {"name": name, "desc": each.desc, "ranks": ranks, "size": place.size, "rank": place.rank}
     info: dict[str, object] = {"host": last.host or None, "groups": list(groups.values())}
     info["clock"] = {"comparable": not bounds}
-    if bounds and last.host:
-        info["boot_id"] = f"{last.host} process {last.process}"  # such times must not pass for those of one clock
     if last.process != MISSING:
         info["pid"] = last.process
     return info

@@ -67,7 +67,7 @@ def _rank(path: Path, rows: DeviceRows, session: Session, calls: Calls, steps: S
         tables={
             "kernels": _kernels(rows, origin),
             "collectives": _collectives(talk, ops, origin),
-            "phases": _phases([mark for mark in steps if _is_of(mark, process)], origin),
+            "phases": _phases(_own(steps, process), origin),
         },
         notes=[f"the operation of {unknown} of {ops.size} collectives cannot be told"] if unknown else [],
     )
@@ -77,8 +77,10 @@ def _is_nccl(talk: DeviceRows) -> bool:
     return any(talk.names[code].startswith("nccl") for code in np.unique(talk.name))
 
 
-def _is_of(mark: Mark, process: int) -> bool:
-    return process in (MISSING, process_of(np.array([mark.thread], np.int64))[0])
+def _own(steps: Sequence[Mark], process: int) -> list[Mark]:
+    """The marks of a process; all of them where kernels tell no process."""
+    whose = process_of(np.array([mark.thread for mark in steps], np.int64))
+    return [mark for mark, own in zip(steps, (whose == process) | (process == MISSING), strict=True) if own]
 
 
 def _ops(talk: DeviceRows, calls: Calls) -> Ints:

@@ -8,7 +8,7 @@ from typing import Final
 from commlens.trace.schema import OPS
 
 _PREFIX: Final = re.compile(r"^(?:nccl|gloo|mpi|ucc|rccl|xccl|c10d(?:_functional)?)::?")
-_NOISE: Final = re.compile(r"coalesced|intotensor|tensor|single|oop|inplace|base|list|uneven|sparse|v$")
+_NOISE: Final = re.compile(r"coalesced|intotensor|tensor|single|oop|inplace|base|list|uneven|sparse|(?<!rec)v$")
 
 # Longest first: "reduce" is in three of them.
 _STEMS: Final = {
