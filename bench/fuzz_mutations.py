@@ -1,4 +1,4 @@
-"""Damage for `fuzz_importers.py`: of bytes, and of what a format is made of (JSON tokens, opcodes, pages, values, words)."""
+"""Damage for `fuzz_importers.py`: of bytes, and of what a format is made of: tokens, opcodes, pages, values, words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def mutated(format: str, seed: bytes, rng: random.Random) -> bytes:
     data = seed
     if rng.random() < 0.7:
         data = _STRUCTURED[format](data, rng)
-    if data is seed or rng.random() < 0.4:
+    if data is seed or rng.random() < 0.3:
         data = _some_bytes(data, rng)
     return _gzipped(data, rng) if rng.random() < GZIPPED else data
 
@@ -38,9 +38,9 @@ def mutated(format: str, seed: bytes, rng: random.Random) -> bytes:
 # ---- bytes
 
 _GARBAGE = (
-    b"\0", b"\xff", b"\n", b'"', b"\\", b"{", b"[", b"}]", b"]}", b"},{", b"}, {", b',"', b'"traceEvents": [', b'{"a":',
-    b"\x1f\x8b\x08", b"SQLite format 3\0", b"\x80\x04", b"NaN", b"-Infinity", b"1e999", b"\xed\xa0\x80", b"\xc2\xb2",
-    b"\xef\xbb\xbf", b"null", b"/*", b"\xe2\x80\xa8", b"9" * 5000,
+    b"\0", b"\xff", b"\n", b'"', b"\\", b"{", b"[", b"}]", b"]}", b"},{", b"}, {", b',"', b'"traceEvents": [',
+    b'{"a":', b"\x1f\x8b\x08", b"SQLite format 3\0", b"\x80\x04", b"NaN", b"-Infinity", b"1e999", b"\xed\xa0\x80",
+    b"\xc2\xb2", b"\xef\xbb\xbf", b"null", b"/*", b"\xe2\x80\xa8", b"9" * 5000,
 )  # fmt: skip
 
 
@@ -126,14 +126,15 @@ def _edited(data: bytes, edits: list[Edit]) -> bytes:
 
 _NUMBERS: tuple[Any, ...] = (
     0, -0.0, -1, 1, 2, 255, 4096, 32767, 32768, 65536, 999_999, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**62, 2**63 - 1,
-    2**63, -(2**31) - 1, -(2**63), -(2**63) - 1, 2**64, 10**19, 10**300, 10**400, 0.1, 1e15, 1.7e18, 1e300, -1e300, 5e-324,
-    float("nan"), float("inf"), -float("inf"),
+    2**63, -(2**31) - 1, -(2**63), -(2**63) - 1, 2**64, 10**19, 10**300, 10**400, 0.1, 1e15, 1.7e18, 1e300, -1e300,
+    5e-324, float("nan"), float("inf"), -float("inf"),
 )  # fmt: skip
 _WORDS = (
-    "", " ", "0", "-1", "²", "[²]", "[0, ²]", "٣", "9" * 5000, "[0, " + "9" * 5000 + "]", "[0, 1]", "[0, 1, 1]", "nan",
-    "a\nb", "\r\n", "\0", "\u2028", "\x1b[31m", "[/bold]", "[red]", "é" * 40, "\ud800", "\udfff", "A" * 3000, "A" * 100_000,
-    "../../x", "%s{}%n", "1e400", "true", "ncclDevKernel_AllReduce", "nccl:all_reduce", "gloo:all_reduce", "X", "kernel",
-    "ProfilerStep#1", "completed", "send 0->1", "recv 9<-999999999", "0" * 40, "default_pg", "torch.float32", "c10::Half",
+    "", " ", "0", "-1", "²", "[²]", "[0, ²]", "٣", "9" * 5000, "[0, " + "9" * 5000 + "]", "[0, 1]", "[0, 1, 1]",
+    "nan", "a\nb", "\r\n", "\0", "\u2028", "\x1b[31m", "[/bold]", "[red]", "é" * 40, "\ud800", "\udfff", "A" * 3000,
+    "A" * 100_000, "../../x", "%s{}%n", "1e400", "true", "ncclDevKernel_AllReduce", "nccl:all_reduce",
+    "gloo:all_reduce", "X", "kernel", "ProfilerStep#1", "completed", "send 0->1", "recv 9<-999999999", "0" * 40,
+    "default_pg", "torch.float32", "c10::Half",
 )  # fmt: skip
 
 
@@ -147,9 +148,8 @@ def _value(rng: random.Random) -> Any:
     if kind < 0.85:
         return rng.choice((None, True, False))
     if kind < 0.97:
-        return rng.choice(
-            ([], {}, [None], [[]], {"": 0}, [0, 1], ["a", "b"], [-1], [1.5], [10**400], {"name": []}, [{}], [[[]]])
-        )
+        plain = ([], {}, [None], [[]], {"": 0}, [0, 1], ["a", "b"], [-1], [1.5], [10**400], {"name": []}, [{}], [[[]]])
+        return rng.choice(plain)
     return [rng.choice(_NUMBERS[:20])] * rng.choice((10, 1000, 50_000))
 
 
@@ -206,7 +206,7 @@ def _json_edit(
     data: bytes, values: dict[bytes, list[Token]], keys: list[Token], marks: list[Token], rng: random.Random
 ) -> list[Edit]:
     own = values[rng.choice(list(values))]  # keys that are rare are as likely as others
-    start, end, key = rng.choice(own)
+    start, end, _ = rng.choice(own)
     kind = rng.random()
     if kind < 0.45:
         return [(start, end, _json_value(rng))]
@@ -243,16 +243,18 @@ def _near(token: bytes, rng: random.Random) -> bytes:
 # ---- pickles
 
 _OPCODES = (
-    b"\x8b" + struct.pack("<i", -5), b"\x8a\xff" + b"\x7f" * 255, b"\x8b" + struct.pack("<i", 90_000) + b"\x7f" * 90_000,
-    b"\x8b" + struct.pack("<i", 2**31 - 1), b"\x8d" + struct.pack("<Q", 2**63), b"X" + struct.pack("<I", 2**32 - 1),
-    b"\x95" + struct.pack("<Q", 2**64 - 1), b"cos\nsystem\n", b"\x8c\x02os\x8c\x06system\x93", b"R", b"b", b"o", b"\x81",
-    b"\x92", b"\x82\x01", b"Pid\n", b"Q", b"ios\nsystem\n", b"(", b"(" * 1000, b")", b"]", b"}", b"\x8f", b"(\x91", b"t", b"l",
-    b"\x85", b"\x86", b"\x87", b"a", b"e", b"s", b"u", b"\x90", b"0", b"1", b"2", b".", b"N", b"\x88", b"\x89", b"K\xff",
-    b"J" + struct.pack("<i", -1), b"G" + struct.pack(">d", float("nan")), b"G" + struct.pack(">d", float("inf")), b"q\0",
-    b"h\0", b"j" + struct.pack("<I", 2**32 - 1), b"r" + struct.pack("<I", 2**32 - 1), b"\x94", b"\x80\x09", b"I99\n", b"L9L\n",
-    b"F1\n", b"S'a'\n", b"Va\n", b"p0\n", b"g0\n", b"d", b"X\x03\0\0\0\xed\xa0\x80", b"X\x02\0\0\0\xff\xfe", b"\x8c\0", b"C\x01a",
-    b"\x96" + struct.pack("<Q", 3) + b"abc", b"\x97", b"\x98", b")" + b"\x85" * 50_000, b"]" + b"\x85" * 1500,
-    b"]q\0" + b"h\0h\0\x86q\0" * 60, b"]q\0" + b"(h\0h\0h\0h\0tq\0" * 12, b"]q\0h\0a", b"}q\0(K\x01h\0u", b"\xff",
+    b"\x8b" + struct.pack("<i", -5), b"\x8a\xff" + b"\x7f" * 255,
+    b"\x8b" + struct.pack("<i", 90_000) + b"\x7f" * 90_000, b"\x8b" + struct.pack("<i", 2**31 - 1),
+    b"\x8d" + struct.pack("<Q", 2**63), b"X" + struct.pack("<I", 2**32 - 1), b"\x95" + struct.pack("<Q", 2**64 - 1),
+    b"cos\nsystem\n", b"\x8c\x02os\x8c\x06system\x93", b"R", b"b", b"o", b"\x81", b"\x92", b"\x82\x01", b"Pid\n",
+    b"Q", b"ios\nsystem\n", b"(", b"(" * 1000, b")", b"]", b"}", b"\x8f", b"(\x91", b"t", b"l", b"\x85", b"\x86",
+    b"\x87", b"a", b"e", b"s", b"u", b"\x90", b"0", b"1", b"2", b".", b"N", b"\x88", b"\x89", b"K\xff",
+    b"J" + struct.pack("<i", -1), b"G" + struct.pack(">d", float("nan")), b"G" + struct.pack(">d", float("inf")),
+    b"q\0", b"h\0", b"j" + struct.pack("<I", 2**32 - 1), b"r" + struct.pack("<I", 2**32 - 1), b"\x94", b"\x80\x09",
+    b"I99\n", b"L9L\n", b"F1\n", b"S'a'\n", b"Va\n", b"p0\n", b"g0\n", b"d", b"X\x03\0\0\0\xed\xa0\x80",
+    b"X\x02\0\0\0\xff\xfe", b"\x8c\0", b"C\x01a", b"\x96" + struct.pack("<Q", 3) + b"abc", b"\x97", b"\x98",
+    b")" + b"\x85" * 50_000, b"]" + b"\x85" * 1500, b"]q\0" + b"h\0h\0\x86q\0" * 60,
+    b"]q\0" + b"(h\0h\0h\0h\0tq\0" * 12, b"]q\0h\0a", b"}q\0(K\x01h\0u", b"\xff",
 )  # fmt: skip
 
 
@@ -264,7 +266,7 @@ def _opcodes(data: bytes) -> list[tuple[int, int]]:
 
 
 def _pickle_edits(data: bytes, rng: random.Random) -> bytes:
-    if rng.random() < 0.4:
+    if rng.random() < 0.6:
         return _other_object(data, rng)
     edits: list[Edit] = []
     spans = _opcodes(data)
@@ -330,17 +332,19 @@ def _object(rng: random.Random) -> Any:
 
 
 def _export_edits(data: bytes, rng: random.Random) -> bytes:
-    if rng.random() < 0.55:
+    values = rng.random() < 0.7
+    if values:
         data = _other_values(data, rng)
-    if rng.random() < 0.5:
+    if not values or rng.random() < 0.2:
         for _ in range(rng.choice((1, 1, 2, 5))):
             data = _other_page(data, rng)
     return data
 
 
 _CELLS: tuple[Any, ...] = (
-    0, -1, 1, 59, 2**15, 2**31, 2**32, 2**53, 2**61, 2**62, 2**63 - 1, -(2**63), 1.5, 1e300, float("inf"), None, "", "x",
-    "12", b"", b"\xff\xfe", "\0", "a\nb", "9" * 5000, "nccl" * 20_000, "ncclGroupStart", "ncclGroupEnd", "step 1", "[/b]",
+    0, -1, 1, 59, 2**15, 2**31, 2**32, 2**53, 2**61, 2**62, 2**63 - 1, -(2**63), 1.5, 1e300, float("inf"), None, "",
+    "x", "12", b"", b"\xff\xfe", "\0", "a\nb", "9" * 5000, "nccl" * 20_000, "ncclGroupStart", "ncclGroupEnd",
+    "step 1", "[/b]",
 )  # fmt: skip
 _SCHEMA = (
     "DROP TABLE {t}",
@@ -356,7 +360,7 @@ _SCHEMA = (
     "CREATE INDEX i ON {t} ({c})",
     "CREATE VIEW v AS SELECT * FROM {t}",
     "CREATE TRIGGER r AFTER INSERT ON {t} BEGIN DELETE FROM {t}; END",
-    "DROP TABLE {t}; CREATE VIEW {t} AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS {c} FROM n",
+    "DROP TABLE {t}; CREATE VIEW {t} AS WITH RECURSIVE n({c}) AS (SELECT 1 UNION ALL SELECT 2 FROM n) SELECT * FROM n",
     "DROP TABLE {t}; CREATE TABLE {t} ({c}, {d})",
     "DROP TABLE {t}; CREATE TABLE {t} ({c} PRIMARY KEY, {d}) WITHOUT ROWID",
     "DROP TABLE {t}; CREATE TABLE {t} (x AS (1), {c} AS (x + 1), {d})",
@@ -368,8 +372,8 @@ _SCHEMA = (
     "PRAGMA writable_schema = 1; UPDATE sqlite_master SET name = 'a' || char(10) || 'b' WHERE name = '{t}'",
     "PRAGMA writable_schema = 1; UPDATE sqlite_master SET name = x'ff00' WHERE name = '{t}'",
     "PRAGMA writable_schema = 1; UPDATE sqlite_master SET type = 'view' WHERE name = '{t}'",
-    "PRAGMA writable_schema = 1; UPDATE sqlite_master SET tbl_name = 'StringIds', name = 'StringIds' WHERE name = '{t}'",
-)  # fmt: skip
+    "PRAGMA writable_schema = 1; UPDATE sqlite_master SET name = 'StringIds' WHERE name = '{t}'",
+)
 
 
 def _other_values(data: bytes, rng: random.Random) -> bytes:
@@ -386,9 +390,9 @@ def _other_values(data: bytes, rng: random.Random) -> bytes:
 
 def _change(db: sqlite3.Connection, rng: random.Random) -> None:
     tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    table = rng.choice(tables)
+    table = rng.choice(tables or ["none"])
     columns = [row[1] for row in db.execute(f'PRAGMA table_info("{table}")')]
-    column, other = rng.choice(columns), rng.choice(columns)
+    column, other = rng.choice(columns or ["none"]), rng.choice(columns or ["none"])
     if rng.random() < 0.35:
         db.executescript(rng.choice(_SCHEMA).format(t=table, c=column, d=other))
         return
@@ -428,10 +432,11 @@ def _other_page(data: bytes, rng: random.Random) -> bytes:
 # ---- logs of words
 
 _LOG_WORDS = (
-    b"\xc2\xb2", b"\xd9\xa3", b"9" * 5000, b"nan", b"inf", b"-inf", b"-1", b"0", b"1e400", b"1e-400", b"N/A", b"", b"#", b"size",
-    b"count", b"time", b"algbw", b"busbw", b"cputime", b"alltoall_perf", b"reduce_scatter_perf", b"hypercube_perf", b"\n", b"\r",
-    b"\x1b[1m", b"[1,0]<stdout>:", b"nThread 0 nGpus 0", b"nThread 99999999999 nGpus " + b"9" * 5000, b"nccl-library=0",
-    b"nccl-library=" + b"9" * 5000, b"1_0", b"2147483648", b"99999999999999999999", b"float", b"\xe2\x80\xa8",
+    b"\xc2\xb2", b"\xd9\xa3", b"9" * 5000, b"nan", b"inf", b"-inf", b"-1", b"0", b"1e400", b"1e-400", b"N/A", b"",
+    b"#", b"size", b"count", b"time", b"algbw", b"busbw", b"cputime", b"alltoall_perf", b"reduce_scatter_perf",
+    b"hypercube_perf", b"\n", b"\r", b"\x1b[1m", b"[1,0]<stdout>:", b"nThread 0 nGpus 0",
+    b"nThread 99999999999 nGpus " + b"9" * 5000, b"nccl-library=0", b"nccl-library=" + b"9" * 5000, b"1_0",
+    b"2147483648", b"99999999999999999999", b"float", b"\xe2\x80\xa8",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Small valid files of every format that commlens imports, for `fuzz_importers.py`: cut from real ones, and made by hand."""
+"""Small valid files of every format that commlens imports, for `fuzz_importers.py`: cut from real ones, and made."""
 
 from __future__ import annotations
 
@@ -316,9 +316,8 @@ def _table() -> str:
     lines = ["# nThread 1 nGpus 1 minBytes 1024 maxBytes 65536 step: 2(factor) warmup iters: 1 iters: 20"]
     lines += ["# all_reduce_perf", "#  nccl-library=22705"]
     lines += [f"#  Rank  {rank} Group  0 Pid {9 + rank} on  host{rank} device  0 [0x07] H100" for rank in (0, 1)]
-    lines += [
-        "#       size         count      type   redop    root     time   algbw   busbw #wrong     time   algbw   busbw #wrong"
-    ]
+    table = "  ".join(("time", "algbw", "busbw", "#wrong") * 2)
+    lines += ["#       size         count      type   redop    root  " + table]
     noise = random.Random(1)
     for power in range(10, 17):
         time = noise.uniform(10, 20)

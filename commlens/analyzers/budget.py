@@ -101,7 +101,7 @@ def unanswerable(columns: Columns, lanes: Lanes | None, blocked: Blocked) -> str
     if device and (lanes is None or not lanes.compute.starts.size):
         return "collectives were timed on the device, but its compute was not recorded"
     if lanes is not None and not device:
-        return "kernels were recorded, but the collectives ran elsewhere, and when the device waited for them is not known"
+        return "kernels were recorded, but collectives ran elsewhere: when the device waited for them is not known"
     if lanes is None and not blocked.known.any() and not _OURS & set(columns.words["source"].words):
         return "the files do not tell when the training thread waited for a collective"
     if not (blocked.known.any() or (rows["completed_ns"] != MISSING).any()):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +45,13 @@ class Column:
 class Columns:
     """The rows of one rank: collectives by issue, phases, the recorder's own cost, what ran on devices.
 
-    `collectives`, `phases` and `kernels` map a column of `trace.schema` to an int64 array; `bytes` in
-    `collectives` is the message size of nccl-tests. String columns are `words`, `phase_words` and `kernel_words`.
+    `over` tells which collectives are known to have ended, shape (rows,). `collectives`, `phases` and `kernels`
+    map a column of `trace.schema` to an int64 array; `bytes` in `collectives` is the message size of nccl-tests.
+    String columns are `words`, `phase_words` and `kernel_words`.
     """
 
     collectives: dict[str, Ints]
+    over: NDArray[np.bool_]
     words: dict[str, Column]
     phases: dict[str, Ints]
     phase_words: dict[str, Column]
@@ -77,13 +80,14 @@ class Columns:
 
 def read_columns(rank: Rank) -> Columns:
     """The columns of `rank` that the analyzers use; absent tables are empty."""
-    raw = rank.columns("collectives", _NUMBERS + _WORDS)
+    raw = rank.columns("collectives", [*_NUMBERS, *_WORDS, "event"])
     numbers = {name: _small(raw[name]) if name in _SMALL else _ints(raw[name]) for name in _NUMBERS}
     words = {name: Column(_small(raw[name]), rank.vocabulary("collectives", name)) for name in _WORDS}
     numbers["bytes"] = _message_bytes(words["op"], numbers)
     phases, kernels = rank.columns("phases", _PHASES), rank.columns("kernels", _KERNELS)
     return Columns(
         numbers,
+        (numbers["completed_ns"] != MISSING) | _told_over(rank.info, _ints(raw["event"])),
         words,
         {name: _ints(phases[name]) for name in ("start_ns", "end_ns", "thread")},
         {name: Column(_small(phases[name]), rank.vocabulary("phases", name)) for name in ("phase", "name")},
@@ -91,6 +95,14 @@ def read_columns(rank: Rank) -> Columns:
         {name: _ints(kernels[name]) for name in ("blocks", "launched_ns", "start_ns", "end_ns")},
         {name: Column(_small(kernels[name]), rank.vocabulary("kernels", name)) for name in ("kind", "name")},
     )
+
+
+def _told_over(info: Mapping[str, Any], events: Ints) -> NDArray[np.bool_]:
+    """Which ended as a dump of the Flight Recorder says, which has no time for it, shape (rows,)."""
+    states = (info.get("flight_recorder") or {}).get("states")
+    if not isinstance(states, dict):
+        return np.zeros(events.size, bool)
+    return ~np.isin(events, [event for some in states.values() for event in some])
 
 
 def _ints(values: NDArray[np.generic]) -> Ints:

@@ -1,4 +1,4 @@
-"""How much longer compute kernels run beside communication than alone: what overlap costs the compute it hides behind."""
+"""How much longer compute kernels run beside communication than alone: what overlap costs compute."""
 
 from __future__ import annotations
 
@@ -77,6 +77,8 @@ def find_slowed(columns: Columns, lanes: Lanes | None, steps: Steps) -> tuple[Sl
     durations = ends - starts
     share = length_within(lanes.communication, starts, ends) / durations
     beside, alone = share >= _BESIDE, share <= _ALONE
+    if not beside.any() or not alone.any():
+        return ()
     names = columns.kernel_words["name"]
     keys, first = group_keys([names.codes[chosen], rows["blocks"][chosen]])
     order = by_key(keys, first.size)

@@ -55,5 +55,14 @@ def percentiles(values: Ints, order: tuple[Ints, Ints], *shares: float) -> list[
         own = ordered[start:end]
         own = own[own != MISSING]
         if own.size:
-            found[:, key] = np.quantile(own, shares)
+            found[:, key] = _quantiles(own, shares)
     return list(found)
+
+
+def _quantiles(values: Ints, shares: Sequence[float]) -> list[float]:
+    """As np.quantile's, which takes ten times as long for few values."""
+    places = [share * (values.size - 1) for share in shares]
+    needed = sorted({int(place) for place in places} | {min(int(place) + 1, values.size - 1) for place in places})
+    values = np.partition(values, needed)
+    below = [(int(values[int(place)]), int(values[min(int(place) + 1, values.size - 1)])) for place in places]
+    return [low + (place - int(place)) * (high - low) for place, (low, high) in zip(places, below, strict=True)]

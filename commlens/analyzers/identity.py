@@ -23,6 +23,7 @@ class Identity:
         members: global ranks of each of its groups, by name; empty where not known.
         ended: how the recording ended, None where it broke off.
         timed: its times say when things happened; where False only durations are known.
+        dumped: the rank was read from a dump of the Flight Recorder, which says what had not ended.
         imported: the rank was read from another tool's file, which says nothing of an end.
     """
 
@@ -34,6 +35,7 @@ class Identity:
     members: Mapping[str, tuple[int, ...]]
     ended: str | None
     timed: bool
+    dumped: bool
     imported: bool
 
 
@@ -50,6 +52,7 @@ def identify(rank: Rank) -> Identity:
         members={str(g["name"]): _ranks(g) for g in info.get("groups") or [] if isinstance(g, dict) and "name" in g},
         ended=(info.get("end") or {}).get("how"),
         timed=(info.get("clock") or {}).get("comparable") is not False,
+        dumped=info.get("imported") == "flight_recorder",
         imported=bool(info.get("imported")),
     )
 

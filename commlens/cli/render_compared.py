@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from commlens.analyzers import Report
-from commlens.analyzers.across.stragglers import FEWEST_STEPS
+from commlens.analyzers.across.lateness import FEWEST_STEPS
 from commlens.analyzers.across.transfers import ALIGNED, CLOCK_FREE
 from commlens.analyzers.findings.context import LEAST_SHARE
 from commlens.cli.render import counted, pairs, percent

@@ -8,6 +8,7 @@ numpy columns; in the files it is an Arrow null.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
 }
 
 
+@cache
 def arrow_schema(table: str) -> pa.Schema:
     """Arrow schema of `table`.
 

@@ -33,6 +33,7 @@ from commlens.trace.stream import parse
 
 Column = NDArray[Any] | tuple[NDArray[Any], Sequence[str]]
 
+_QUICK: Final = "lz4"  # a fifth of zstd's time, for half as much again in bytes
 _COMPACT_BELOW_BYTES: Final = 32 * 2**20
 _COMPACT_BATCH_ROWS: Final = 2**17
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -140,8 +141,12 @@ def write_table(folder: Path, table: str, columns: Mapping[str, Column]) -> None
         Others: As of `RankWriter.append`.
     """
     batch = _batch(table, columns)
-    if batch.num_rows:
-        _write_new(folder / TABLE_FILE.format(table=table), _serialised(pa.Table.from_batches([batch])))
+    if not batch.num_rows:
+        return
+    memory = io.BytesIO()
+    with _ipc_writer(memory, batch.schema, _QUICK) as writer:
+        writer.write_batch(batch)
+    _write_new(folder / TABLE_FILE.format(table=table), memory.getvalue())
 
 
 class _Stream:
@@ -249,8 +254,8 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _ipc_writer(sink: io.BytesIO, schema: pa.Schema) -> pa.RecordBatchStreamWriter:
-    options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False, emit_dictionary_deltas=True)
+def _ipc_writer(sink: io.BytesIO, schema: pa.Schema, codec: str = "zstd") -> pa.RecordBatchStreamWriter:
+    options = pa.ipc.IpcWriteOptions(compression=codec, use_threads=False, emit_dictionary_deltas=True)
     return pa.ipc.new_stream(sink, schema, options=options)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from commlens.errors import TraceError
+from commlens.trace.importers import content as content_module
 from commlens.trace.importers.content import Content
 
 TEXT = b"".join(b"line %d\n" % number for number in range(5000))
@@ -45,13 +46,13 @@ def test_members_one_after_another(tmp_path: Path) -> None:
     assert file.whole
 
 
-def test_a_member_that_ends_where_a_read_does(tmp_path: Path) -> None:
-    first = gzip.compress(NOISE[: (1 << 18) - 200], compresslevel=0)
-    first += gzip.compress(b"", mtime=0) * 20
-    for cut in range(len(first) - 400, len(first)):
-        data = first[:cut]
+def test_members_that_end_anywhere_in_a_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = gzip.compress(TEXT[:50]) + bytes(3) + gzip.compress(b"") + gzip.compress(b"more") + bytes(40)
+    for length in range(1, len(data) + 1):
+        monkeypatch.setattr(content_module, "_READ", length)
         file = content(tmp_path, data)
-        assert b"".join(file.chunks()) == NOISE[: (1 << 18) - 200]
+        assert b"".join(file.chunks(8)) == TEXT[:50] + b"more"
+        assert file.whole
 
 
 @pytest.mark.parametrize("zeros", [1, 511, 600_000])

@@ -232,7 +232,7 @@ def test_messages_that_cannot_be_counted(tmp_path: Path) -> None:
     assert column(rank, "seq") == [MISSING, 30]
     assert rank.notes == [
         "of what the rank issued the first 40 were overwritten",
-        "1 sends and receives have no sequence number: earlier ones are not in the dump",
+        "sends and receives without a number, as earlier ones are not in the dump: 1",
     ]
 
 
@@ -292,7 +292,7 @@ def test_coalesced_calls_without_parts_or_end(tmp_path: Path) -> None:
     assert column(rank, "op") == ["reduce_scatter", "broadcast", "broadcast"]
     assert column(rank, "seq") == [1, 3, 3]
     assert states(rank) == {"unknown": [1, 2]}
-    assert rank.notes == ["1 entries are of operations that have no row, they are left out: coalesced (1)"]
+    assert rank.notes == ["entries of operations that have no row, left out: coalesced (1)"]
 
 
 def test_only_what_is_active(tmp_path: Path) -> None:
@@ -314,14 +314,14 @@ def test_a_group_name_used_again(tmp_path: Path) -> None:
 
 def test_durations_are_no_times(tmp_path: Path) -> None:
     rank = imported(tmp_path, dump(entry("all_reduce", 1, duration_ms=1.5)))
-    assert rank.notes == ["1 operations have a duration but no time at which they ran: it is not used"]
+    assert rank.notes == ["durations that are not used, as no time says when they began: 1"]
 
 
 def test_operations_without_a_row(tmp_path: Path) -> None:
     entries = [entry("split", 1), entry("new_window", 2), entry("split", 3), entry("all_reduce", 4)]
     rank = imported(tmp_path, dump(*entries))
     assert (column(rank, "seq"), column(rank, "event")) == ([4], [0])
-    assert rank.notes == ["3 entries are of operations that have no row, they are left out: split (2), new_window (1)"]
+    assert rank.notes == ["entries of operations that have no row, left out: split (2), new_window (1)"]
 
 
 def test_version_2_3(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_version_1(tmp_path: Path, bare: bool) -> None:
 
 def test_a_version_to_come(tmp_path: Path) -> None:
     rank = imported(tmp_path, dump(entry("all_reduce", 1), version="3.0"))
-    assert rank.notes == ["the dump has format version 3.0, known are those up to 2: it may have been misread"]
+    assert rank.notes == ["the dump has format version 3.0, known are those up to 2: it may be misread"]
 
 
 @pytest.mark.parametrize(
@@ -373,6 +373,26 @@ def test_groups(tmp_path: Path, config: Any, ranks: list[int] | None, world_size
     groups = rank.info["groups"]
     assert [group["ranks"] for group in groups] == ([ranks] if ranks else [])
     assert rank.world_size == world_size
+
+
+def test_names_that_are_no_names(tmp_path: Path) -> None:
+    """They neither break a line nor reach a terminal as they are; a version nested deeply is none."""
+    odd = entry("all_reduce", 1, process_group=("a\nb\x1b[2J", "x"), **UNDER_WAY)
+    rank = imported(tmp_path, dump(odd, entry("x" + "\n" * 80, 2), version=None))
+    assert rank.notes == [
+        f"entries of operations that have no row, left out: x{'?' * 59} (1)",
+        "1 of 1 operations had not completed when this was dumped, the first was all_reduce"
+        " (sequence 1 of group a?b?[2J; scheduled)",
+    ]
+    nested = b"\x80\x02}(X\x07\x00\x00\x00entries]X\x07\x00\x00\x00version)" + b"\x85" * 100_000 + b"u."
+    (tmp_path / "nested").write_bytes(nested)
+    assert read(tmp_path / "nested")[0].info["flight_recorder"]["version"] == ""
+
+
+def test_many_entries_of_one_launch(tmp_path: Path) -> None:
+    """Time grows with the entries, not with their square."""
+    rank = imported(tmp_path, [{"profiling_name": "nccl:send 0->1", "seq_id": 1, "state": "scheduled"}] * 50_000)
+    assert states(rank) == {"unknown": list(range(50_000))}
 
 
 def test_no_entries(tmp_path: Path) -> None:
@@ -457,7 +477,7 @@ def test_bad_files(tmp_path: Path, content: bytes, why: str | None) -> None:
 
 def test_entries_that_are_none(tmp_path: Path) -> None:
     rank = imported(tmp_path, {"entries": [None, 3, {}, {"profiling_name": 3}, {"profiling_name": "nccl:all_reduce"}]})
-    assert rank.notes == ["4 of 5 entries cannot be read, they are left out"]
+    assert rank.notes == ["entries that cannot be read, left out: 4 of 5"]
     assert (column(rank, "op"), column(rank, "group"), column(rank, "seq")) == (["all_reduce"], [""], [MISSING])
     assert states(rank) == {"unknown": [0]}
 

@@ -41,6 +41,8 @@ def find_fate(ranks: Sequence[RankFacts], rank: int, stand: Stand, infos: Mappin
     """What became of `rank`, which never came to `stand`."""
     by_number = {facts.rank: facts for facts in ranks}
     own, longest = by_number[rank], stand.waits[0]
+    if own.who.dumped:
+        return Fate(rank, ALIVE, None)
     waiting = by_number[longest.rank]
     earlier_ns = _earlier_ns(own, waiting, stand.matched, ranks, infos)
     earlier_s = None if earlier_ns is None else earlier_ns / 1e9

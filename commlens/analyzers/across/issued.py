@@ -40,5 +40,5 @@ def is_word(facts: RankFacts, column: str, words: Sequence[str], rows: Ints) -> 
 def _ended_for_all(facts: RankFacts, line: Ints, seq: Ints) -> int:
     """Last collective that this rank saw end and that could not without everyone."""
     everyone = is_word(facts, "op", (*EVERYONE, "recv"), line)
-    over = (line != MISSING) & everyone & (facts.columns.collectives["completed_ns"][line] != MISSING)
+    over = (line != MISSING) & everyone & facts.columns.over[line]
     return int(seq[over].max(initial=MISSING))

@@ -72,9 +72,7 @@ def _progress(ranks: Sequence[RankFacts], matched: Matched) -> Progress:
 
 def _rank_progress(facts: RankFacts, line: Ints, seq: Ints) -> RankProgress:
     columns, seen = facts.columns, line != MISSING
-    started, completed = (
-        seen & (columns.collectives[name][line] != MISSING) for name in ("started_ns", "completed_ns")
-    )
+    started, completed = seen & (columns.collectives["started_ns"][line] != MISSING), seen & columns.over[line]
     last = columns.words["op"].codes[line[seen]]
     return RankProgress(
         rank=facts.rank,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from commlens.analyzers.intervals import Intervals, Ints, length_within, merge, shared_within, subtract
-from commlens.analyzers.own_work import own_work
+from commlens.analyzers.own_work import KERNELS, own_work
 from commlens.analyzers.ranks import RankFacts
 
 INPUT, ELSEWHERE = "input", "elsewhere"
@@ -14,11 +14,14 @@ INPUT, ELSEWHERE = "input", "elsewhere"
 def own_time(facts: RankFacts) -> dict[str, Ints]:
     """Time of each analysed step by what the rank did, standstill left out, ns, shape (steps,).
 
-    Keys are those of `own_work`, INPUT (from the step's start to its first forward, where a forward was seen
-    and no device) and ELSEWHERE (the rest). Empty where the rank has no time budget.
+    Keys are the phases, INPUT (from the step's start to its first forward, where a forward was seen) and
+    ELSEWHERE (the rest); where devices were recorded KERNELS and those of `Lanes.parts`. Empty where the rank
+    has no time budget.
     """
     if facts.budget is None:
         return {}
+    if facts.budget.other_parts is not None:
+        return {KERNELS: facts.budget.compute, **facts.budget.other_parts}
     standstill, windows = facts.blocked.merged, (facts.steps.start_ns, facts.steps.end_ns)
     parts: dict[str, Ints] = {}
     taken = merge([], [])
@@ -31,8 +34,7 @@ def own_time(facts: RankFacts) -> dict[str, Ints]:
     work = own_work(facts)
     for name, times in work.items():
         taken = add(name, times)
-    if "forward" in work:
-        taken = add(INPUT, _before_forward(facts, work["forward"]))
+    taken = add(INPUT, _before_forward(facts, work["forward"]))
     parts[ELSEWHERE] = facts.budget.step - facts.budget.exposed - np.sum(list(parts.values()), axis=0)
     return parts
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commlens.analyzers.across.issued import is_word, issued_at_least, lines
 from commlens.analyzers.across.matching import BY_SEQUENCE, Matched
@@ -34,6 +35,7 @@ class Wait:
         row: its row of the collective.
         stood_s: from its issue to the rank's last sign of life, by its own clock; from the last thing that the
             rank did where the end of such a collective is never seen.
+        dumped: a dump shows it, which does not say for how long: `stood_s` is the most it can be.
         normal_s: the longest that it stood in a collective before, None where too few were seen.
     """
 
@@ -41,6 +43,7 @@ class Wait:
     row: int
     stood_s: float
     normal_s: float | None
+    dumped: bool = False
 
     @property
     def too_long(self) -> bool:
@@ -90,7 +93,8 @@ def find_stands(
     found: list[Stand] = []
     from_anyone = {facts.rank for facts in ranks if _receives_from_anyone(facts)}
     for each in matched:
-        imported = any(ranks[position].who.imported for position in each.communicator.present)
+        present = [ranks[position].who for position in each.communicator.present]
+        imported = any(who.imported and not who.dumped for who in present)
         unsure = each.communicator.point_to_point and each.communicator.members[1] in from_anyone
         if each.how == BY_SEQUENCE and not imported and not unsure:
             found += _stands(ranks, each, infos)
@@ -128,18 +132,26 @@ def _first_open(facts: RankFacts, line: Ints, seq: Ints, fewest: int) -> int | N
     Where no end is ever seen (a device, a work nobody waited for) only what another member lacks counts.
     """
     seen = line != MISSING
-    ended = seen & (facts.columns.collectives["completed_ns"][line] != MISSING)
+    ended = seen & facts.columns.over[line]
     after = seen & (seq > seq[ended].max(initial=MISSING))
-    open_ = np.flatnonzero(after & (is_word(facts, "timing", _ENDS_SEEN, line) | (seq > fewest)))
+    open_ = np.flatnonzero(after & (_sees_ends(facts, line) | (seq > fewest)))
     return int(open_[0]) if open_.size else None
 
 
 def _wait(facts: RankFacts, row: int, info: Mapping[str, Any]) -> Wait:
     since = int(facts.columns.collectives["issued_ns"][row])
+    if facts.who.dumped:
+        written = (info.get("flight_recorder") or {}).get("written_ns") or since
+        return Wait(facts.rank, row, max(written - since, 0) / 1e9, None, dumped=True)
     if not is_word(facts, "timing", _ENDS_SEEN, np.array([row]))[0]:
         since = max(since, last_event_ns(facts.columns))
     stood = last_sign_ns(facts, info) - since
     return Wait(facts.rank, row, max(stood, 0) / 1e9, normal_s(facts))
+
+
+def _sees_ends(facts: RankFacts, rows: Ints) -> NDArray[np.bool_]:
+    """Whether the ends of these rows are seen without anybody's wait."""
+    return is_word(facts, "timing", _ENDS_SEEN, rows) | facts.who.dumped
 
 
 def _receives_from_anyone(facts: RankFacts) -> bool:

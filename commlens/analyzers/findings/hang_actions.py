@@ -88,13 +88,19 @@ def hang_doubts(root: Root, fates: Sequence[Fate]) -> tuple[str, ...]:
     elif fates[0].kind == LEFT:
         doubts.append("the process ended because of another rank's failure, and that one is the cause")
     else:
-        doubts.append("the recorder of that rank gave up (it says so on stderr) while the rank went on")
+        if not root.stand.waits[0].dumped:
+            doubts.append("the recorder of that rank gave up (it says so on stderr) while the rank went on")
         if fates[0].kind == GONE:
             doubts.append("the process or its host only stood still as a whole (stopped, swapping, frozen)")
         else:
             doubts.append("the rank did something long of its own (checkpoint, evaluation, compilation) and would come")
         if fates[0].kind not in (GONE, ALIVE):
             doubts.append("the rank was gone: nothing tells whether its process lived")
+    if root.stand.waits[0].dumped:
+        doubts.append(
+            "the dumps are of different moments of a job that went on: a dump does not say when it was made, only"
+            " its file's time, which a copy does not keep"
+        )
     if len(root.chain) > 1:
         doubts.append("a rank of the chain does not wait for its collective, which it issued asynchronously")
     return tuple(doubts)

@@ -49,7 +49,7 @@ def _waited(stand: Stand) -> str:
 
 def _how_long(stand: Stand, word: str = "") -> str:
     """How long it stood; nothing where the recordings of those that wait break off before that is long."""
-    return f"{word} {seconds(stand.waits[0].stood_s)}" if stand.too_long else ""
+    return f"{word} {seconds(stand.waits[0].stood_s)}" if stand.too_long and not stand.waits[0].dumped else ""
 
 
 def _became(fates: Sequence[Fate], root: Root) -> str:

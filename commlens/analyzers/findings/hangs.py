@@ -68,8 +68,7 @@ def _went_on(ranks: Sequence[RankFacts], disagreement: Disagreement, stand: Stan
     together = np.ones(max(stand.column - disagreement.column - 1, 0), bool)
     for position, line in lines(stand.matched):
         between = line[disagreement.column + 1 : stand.column]
-        ends = ranks[position].columns.collectives["completed_ns"][between]
-        together &= (between != MISSING) & (ends != MISSING)
+        together &= (between != MISSING) & ranks[position].columns.over[between]
     return bool(together.any())
 
 
@@ -123,7 +122,8 @@ def _evidence(ranks: Sequence[RankFacts], root: Root, fates: Sequence[Fate], ste
     evidence += [Evidence("step", step, "")] if step is not None else []
     evidence.append(Evidence("ranks that wait", len(root.waiting), ""))
     for wait in {stand.waits[0].rank: stand.waits[0] for stand in root.chain}.values():
-        evidence.append(Evidence(f"rank {wait.rank} stood in it for", round(wait.stood_s, 3), "s"))
+        if not wait.dumped:
+            evidence.append(Evidence(f"rank {wait.rank} stood in it for", round(wait.stood_s, 3), "s"))
         if wait.normal_s is not None:
             evidence.append(Evidence(f"the longest before on rank {wait.rank}", round(wait.normal_s, 3), "s"))
     known = issued_at_least(ranks, root.stand.matched)

@@ -99,9 +99,7 @@ def _is_writable(folder: Path) -> bool:
     return os.access(nearest, os.W_OK | os.X_OK) and bool(nearest.stat().st_mode & 0o222)
 
 
-def _made(
-    folder: Path, key: str, files: Sequence[Path], rank_regex: str | None, progress: Progress | None
-) -> Path:
+def _made(folder: Path, key: str, files: Sequence[Path], rank_regex: str | None, progress: Progress | None) -> Path:
     part = folder / f".{key}.{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -73,12 +73,21 @@ class Content:
             while data:
                 if piece := member.decompress(data, size):
                     yield piece
-                data = member.unconsumed_tail or file.read(_READ)
+                data = member.unconsumed_tail
                 if member.eof:
-                    data = (member.unused_data or data).lstrip(b"\0")
+                    data = _past_zeros(file, member.unused_data)
                     self.whole = not data
                     member = zlib.decompressobj(_ANY_GZIP)
+                data = data or file.read(_READ)
             if piece := member.flush():
                 yield piece
         except zlib.error:
             return
+
+
+def _past_zeros(file: BinaryIO, data: bytes) -> bytes:
+    """What follows the padding that `data` begins with; empty where the file ends so."""
+    while not (data := data.lstrip(b"\0")):
+        if not (data := file.read(_READ)):
+            break
+    return data

@@ -15,7 +15,7 @@ from commlens.errors import RunNotFoundError, TraceError
 from commlens.trace.importers.formats import format_of, importer
 from commlens.trace.importers.imported import Column, ImportedRank
 from commlens.trace.importers.numbering import Part, numbered
-from commlens.trace.schema import FORMAT_VERSION, IMPORTED, MISSING, RANK_FOLDER, TABLES
+from commlens.trace.schema import FORMAT_VERSION, IMPORTED, MISSING, RANK_FOLDER
 
 _WORTH_A_PROCESS: Final = 24 << 20  # bytes on disk of all files together: below, starting processes costs more
 _NAMED: Final = 3
@@ -124,9 +124,7 @@ def _keep(rank: ImportedRank, folder: Path) -> Part:
     notes = [f"{rank.source.name}: {note}" for note in rank.notes]
     start = min((_earliest(rank, *each) for each in _TIMES), default=0)
     start = 0 if start == np.iinfo(np.int64).max else start
-    return Part(
-        rank.source, folder, rank.rank, rank.world_size, rank.info, rank.run, notes, start, _rows(rank)
-    )
+    return Part(rank.source, folder, rank.rank, rank.world_size, rank.info, rank.run, notes, start, _rows(rank))
 
 
 def _named(columns: Mapping[str, Column]) -> dict[str, Column]:
@@ -144,8 +142,8 @@ def _earliest(rank: ImportedRank, table: str, column: str) -> int:
 
 
 def _rows(rank: ImportedRank) -> int:
-    columns = (next(iter(rank.tables[table].values()), ()) for table in TABLES if table in rank.tables)
-    return sum(len(column[0] if isinstance(column, tuple) else column) for column in columns)
+    firsts = [next(iter(columns.values())) for columns in rank.tables.values() if columns]
+    return sum(len(column[0] if isinstance(column, tuple) else column) for column in firsts)
 
 
 def _write_run(into: Path, run_id: str, format: str, ranks: dict[int, Part], notes: Sequence[str]) -> None:
@@ -160,7 +158,14 @@ def _write_run(into: Path, run_id: str, format: str, ranks: dict[int, Part], not
     for rank, part in ranks.items():
         folder = into / RANK_FOLDER.format(rank=rank)
         part.folder.rename(folder)
-        info = {**part.info, "rank": rank, "world_size": part.world_size, "run_id": run_id, "imported": format, "source": str(part.source)}
+        info = {
+            **part.info,
+            "rank": rank,
+            "world_size": part.world_size,
+            "run_id": run_id,
+            "imported": format,
+            "source": str(part.source),
+        }
         write_rank_info(folder, info)
     for left in into.glob("part-*"):
         for file in left.iterdir():

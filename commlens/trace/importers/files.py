@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -35,15 +34,15 @@ def files_in(paths: Sequence[Path]) -> list[Path]:
 def _expanded(path: Path) -> list[Path]:
     if path.exists() or not glob.has_magic(str(path)):
         return [path]
-    return sorted(Path(each) for each in glob.glob(str(path)))
+    return sorted(Path(each) for each in glob.glob(str(path)))  # noqa: PTH207  (absolute patterns too)
 
 
 def _below(path: Path, depth: int) -> Iterator[Path]:
     if path.is_file():
         yield path
     elif path.is_dir() and depth >= 0:
-        for name in sorted(os.listdir(path)):
-            if not name.startswith("."):
-                yield from _below(path / name, depth - 1)
+        for entry in sorted(path.iterdir()):
+            if not entry.name.startswith("."):
+                yield from _below(entry, depth - 1)
     elif not path.exists():
         raise RunNotFoundError(f"no such file or folder: {path}; check the path, or record a run with COMMLENS={path}")

@@ -86,7 +86,7 @@ def read(path: Path) -> list[ImportedRank]:
     seqs = sequence(issued, whole_groups(entries))
     open_ = [entry.timeout_ms for entry, state in rows if state != COMPLETED and entry.timeout_ms != MISSING]
     told = {
-        "version": str(dump.get("version", ""))[:20],
+        "version": version if isinstance(version := dump.get("version"), str) else "",
         "states": states(rows),
         "timeout_ms": open_[0] if open_ else None,
         "written_ns": path.stat().st_mtime_ns,

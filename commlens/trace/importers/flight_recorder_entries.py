@@ -7,7 +7,7 @@ its analyzer, torch/distributed/flight_recorder; dumps of version 1 have `seq_id
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -123,23 +123,18 @@ def settle(entries: Sequence[Entry], gaps: bool) -> list[tuple[Entry, str]]:
         entries: of one dump, in its order.
         gaps: the dump lacks entries between others, such as the ends of calls that are over.
     """
-    together: defaultdict[tuple[object, ...], list[Entry]] = defaultdict(list)
-    for entry in entries:
-        together[entry.launch].append(entry)
+    closing = {entry.launch: entry for entry in entries if entry.closes}
+    parts = Counter(entry.launch for entry in entries if not entry.closes)
     settled = []
     for entry in entries:
-        parts = together[entry.launch]
-        if entry.closes and not all(part.closes for part in parts):
+        if entry.closes and parts[entry.launch]:
             continue
-        settled.append((entry, _settled(entry, parts, gaps and entry.op in POINT_TO_POINT)))
+        state = closing.get(entry.launch, entry).state
+        unwatched = parts[entry.launch] > 1 or (gaps and entry.op in POINT_TO_POINT)
+        if entry.launch not in closing and unwatched and state == SCHEDULED:
+            state = UNKNOWN
+        settled.append((entry, state))
     return settled
-
-
-def _settled(entry: Entry, parts: Sequence[Entry], doubtful: bool) -> str:
-    closing = next((part for part in parts if part.closes), None)
-    if closing is not None:
-        return closing.state
-    return UNKNOWN if entry.state == SCHEDULED and (doubtful or len(parts) > 1) else entry.state
 
 
 def _op(word: str) -> str | None:

@@ -11,6 +11,7 @@ from commlens.trace.schema import MISSING, POINT_TO_POINT
 
 _NEWEST: Final = 2  # major version of the format
 _SHOWN: Final = 3
+_LONGEST: Final = 60  # characters of a name
 
 Settled = Sequence[tuple[Entry, str]]
 
@@ -30,7 +31,7 @@ def notes(
     rows = [(entry, state) for entry, state in settled if entry.op]
     found = [
         _version(dump.get("version")),
-        f"{count - len(entries)} of {count} entries cannot be read, they are left out" if len(entries) < count else "",
+        f"entries that cannot be read, left out: {count - len(entries)} of {count}" if len(entries) < count else "",
         _unknown([entry for entry, _ in settled if not entry.op]),
         _lost(entries),
         _under_way(rows, seqs),
@@ -48,20 +49,22 @@ def lacking(entries: Sequence[Entry]) -> int:
 
 
 def _version(said: object) -> str:
-    major = str(said).partition(".")[0]
+    major = said.partition(".")[0] if isinstance(said, str) else ""
     if major.isdecimal() and len(major) < 9 and int(major) > _NEWEST:
-        return (
-            f"the dump has format version {str(said)[:20]}, known are those up to {_NEWEST}: it may have been misread"
-        )
+        return f"the dump has format version {_shown(str(said))}, known are those up to {_NEWEST}: it may be misread"
     return ""
 
 
 def _unknown(entries: Sequence[Entry]) -> str:
     if not entries:
         return ""
-    titles = Counter(entry.title[:40] for entry in entries).most_common(_SHOWN)
+    titles = Counter(_shown(entry.title) for entry in entries).most_common(_SHOWN)
     names = ", ".join(f"{title or 'without name'} ({count})" for title, count in titles)
-    return f"{len(entries)} entries are of operations that have no row, they are left out: {names}"
+    return f"entries of operations that have no row, left out: {names}"
+
+
+def _shown(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST])
 
 
 def _lost(entries: Sequence[Entry]) -> str:
@@ -81,14 +84,14 @@ def _under_way(rows: Settled, seqs: Sequence[int]) -> str:
     given_up = ", torch had given it up" if state == TIMED_OUT else ""
     return (
         f"{len(open_)} of {len(rows)} operations had not completed when this was dumped, the first was {entry.op}"
-        f" ({seq}group {entry.group[:80]}; {state.replace('_', ' ')}{given_up})"
+        f" ({seq}group {_shown(entry.group)}; {state.replace('_', ' ')}{given_up})"
     )
 
 
 def _unnumbered(rows: Settled, seqs: Sequence[int]) -> str:
     pairs = zip(rows, seqs, strict=True)
     count = sum(entry.op in POINT_TO_POINT and seq == MISSING for (entry, _), seq in pairs)
-    return f"{count} sends and receives have no sequence number: earlier ones are not in the dump" if count else ""
+    return f"sends and receives without a number, as earlier ones are not in the dump: {count}" if count else ""
 
 
 def _gloo(rows: Settled) -> str:
@@ -99,4 +102,4 @@ def _gloo(rows: Settled) -> str:
 
 def _timed(rows: Settled) -> str:
     count = sum(entry.timed for entry, _ in rows)
-    return f"{count} operations have a duration but no time at which they ran: it is not used" if count else ""
+    return f"durations that are not used, as no time says when they began: {count}" if count else ""

@@ -25,7 +25,8 @@ from commlens.trace.schema import KERNEL_KINDS, STEP_MARK
 _TRACE: Final = re.compile(rb'^\s*(?:\{.*"traceEvents"\s*:\s*\[|\[\s*\{\s*"(?:ph|name|cat)")', re.DOTALL)
 _EARLY: Final = re.compile(rb'^\s*\{\s*"schemaVersion"\s*:')
 _PHASES: Final = {"Optimizer.step#": "optimizer", "ProfilerStep#": STEP_MARK}
-_LAST_NS: Final = 2**62
+_LAST_NS: Final = 2**61
+_MOST_RANKS: Final = 1_000_000
 
 
 def recognise(head: bytes) -> bool:
@@ -55,7 +56,10 @@ def read(path: Path) -> list[ImportedRank]:
             rank=_number(about.distributed.get("rank")),
             world_size=world_size,
             info={"host": about.host, "device": about.device, "groups": list(members.values())},
-            run={"backend": about.distributed.get("backend"), "nccl": about.distributed.get("nccl_version")},
+            run={
+                "backend": _text(about.distributed.get("backend")),
+                "nccl": _text(about.distributed.get("nccl_version")),
+            },
             tables={"collectives": table, "kernels": _kernels(rows, device), "phases": _phases(rows, clock)},
             notes=notes,
         )
@@ -80,12 +84,16 @@ class _About:
 def _decoded(raw: dict[str, msgspec.Raw], key: str) -> Any:
     try:
         return msgspec.json.decode(raw[key])
-    except (KeyError, msgspec.DecodeError, RecursionError):
+    except (KeyError, msgspec.DecodeError, RecursionError, UnicodeError):
         return None
 
 
 def _number(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= _MOST_RANKS else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _earliest(rows: Rows) -> float:
@@ -136,6 +144,6 @@ def _notes(events: TraceEvents, rows: Rows) -> list[str]:
         notes.append("it is cut off or damaged at its end; the events before that were used")
     if events.damaged:
         notes.append(f"{events.damaged} of its events are damaged and were left out")
-    if rows.negative:
-        notes.append(f"{rows.negative} of its events have a negative duration and were left out")
+    if rows.strange:
+        notes.append(f"{rows.strange} of its events have a negative duration or no possible time and were left out")
     return notes

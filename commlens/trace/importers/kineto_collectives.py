@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from commlens.trace.schema import DTYPES, MISSING, OPS, TIMINGS
 
 _Ints = NDArray[np.int64]
 _MOST_RANKS = 1_000_000
+_LAST_SEQ = 2**62
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Device:
         )
 
 
-@dataclass
+@dataclass(slots=True)
 class _Row:
     """One collective on this rank; times in ns."""
 
@@ -128,8 +130,8 @@ def _group(name: str, desc: object, ranks: list[int], size: object) -> dict[str,
 def _ranks(value: object) -> list[int]:
     """Global ranks, given as a list or as the text of one; of a shortened one what is there."""
     if isinstance(value, str):
-        value = [int(word) for word in value.strip("[] ").replace(",", " ").split() if word.isdigit()]
-    return [each for each in value if type(each) is int] if isinstance(value, list) else []
+        value = [int(word[:9]) for word in value.strip("[] ").replace(",", " ").split() if word.isdecimal()]
+    return [each for each in value if type(each) is int and 0 <= each <= _MOST_RANKS] if isinstance(value, list) else []
 
 
 def _all_ranks(args: CommArgs) -> list[int]:
@@ -233,8 +235,8 @@ def _describe(row: _Row, args: CommArgs) -> None:
     """From the profiler's arguments of collectives."""
     row.op = op_of(args.name) or row.op
     row.group, row.desc = args.group or row.group, args.desc or row.desc
-    row.size = args.group_size if args.group_size > 0 else row.size
-    row.seq = args.seq if args.seq >= 0 else row.seq
+    row.size = args.group_size if 0 < args.group_size <= _MOST_RANKS else row.size
+    row.seq = args.seq if 0 <= args.seq <= _LAST_SEQ else row.seq
     row.peer = {"send": args.destination, "recv": args.source}.get(row.op or "", MISSING)
     kind = dtype_of(args.dtype)
     if kind:
@@ -248,7 +250,7 @@ def _describe_old(row: _Row, args: CommArgs, pointers: dict[str, str]) -> None:
     if args.name or not isinstance(inputs, list) or len(inputs) != 8 or not all(isinstance(i, str) for i in inputs):
         return
     seq, address, size = inputs[1], inputs[2], inputs[7]
-    if seq.isdigit() and address.isdigit() and size.isdigit():
+    if seq.isdecimal() and address.isdecimal() and size.isdecimal():
         row.seq, row.size = int(seq[:15]), int(size[:7])
         # Addresses differ between ranks: all that they share is the order in which the groups come.
         order = sum(known.startswith(f"{row.size} ranks") for known in pointers.values())
@@ -318,14 +320,14 @@ class _Spans:
 
 def _columns(found: list[_Row]) -> dict[str, Column]:
     def numbers(name: str) -> _Ints:
-        return np.array([getattr(row, name) for row in found], np.int64)
+        return np.array(list(map(attrgetter(name), found)), np.int64)
 
     def names(name: str, words: Sequence[str]) -> Column:
         places = {word: place for place, word in enumerate(words)}
-        return np.array([places.get(getattr(row, name), MISSING) for row in found], np.int64), list(words)
+        return np.array([places.get(each, MISSING) for each in map(attrgetter(name), found)], np.int64), list(words)
 
     def distinct(name: str) -> Column:
-        return names(name, sorted({getattr(row, name) for row in found}))
+        return names(name, sorted(set(map(attrgetter(name), found))))
 
     count = len(found)
     return {

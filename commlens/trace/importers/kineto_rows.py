@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import prod
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from commlens.trace.importers.trace_events import Event
+from commlens.trace.importers.event_pieces import Event
 from commlens.trace.kernel_names import classify
 from commlens.trace.schema import COMMUNICATION, COPY
 
 _KERNELS: Final = frozenset({"kernel", "Kernel"})
 _COPIES: Final = frozenset({"gpu_memcpy", "gpu_memset", "Memcpy", "Memset"})
-_DEVICE: Final = _KERNELS | _COPIES
 _LAUNCHES: Final = frozenset({"cuda_runtime", "cuda_driver", "Runtime", "hip_runtime", "xpu_runtime"})
-_HOST: Final = frozenset({"user_annotation", "cpu_op", "Operator", "cpu_instant_event"})
+_HOST: Final = frozenset({"user_annotation", "cpu_op", "Operator"})
+_PLACES: Final = dict.fromkeys(_KERNELS | _COPIES, 0) | dict.fromkeys(_LAUNCHES, 1) | dict.fromkeys(_HOST, 2)
+_LAUNCHING: Final = re.compile("launch|graph|mem|copy|fill|collective|signal", re.IGNORECASE)  # all that starts work
 
 RECORDED: Final = "record_param_comms"
 _CALLS: Final = ("nccl:", "gloo:", "c10d::", RECORDED, "mpi:", "ucc:")
-_MARKS: Final = ("ProfilerStep#", "Optimizer.step#", "DistributedDataParallel.forward", "FullyShardedDataParallel.forward")
+_MARKS: Final = (
+    "ProfilerStep#",
+    "Optimizer.step#",
+    "DistributedDataParallel.forward",
+    "FullyShardedDataParallel.forward",
+)
 
 
 class CommArgs(msgspec.Struct, gc=False):
@@ -46,11 +53,23 @@ class CommArgs(msgspec.Struct, gc=False):
     inputs: Any = msgspec.field(default=None, name="Concrete Inputs")
 
 
-class _DeviceArgs(msgspec.Struct, gc=False):
-    device: int = 0
-    stream: int = 0
-    correlation: int = -1
-    grid: list[int] = []
+_NOTHING: Final = CommArgs()
+
+
+_Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class _LaunchArgs(msgspec.Struct, gc=False):
+    correlation: _Int = -1
+
+
+class _DeviceArgs(_LaunchArgs, gc=False):  # ROCm's launches have a stream too, of another kind
+    device: _Int = 0
+    stream: _Int = 0
+    grid: Annotated[list[_Int], msgspec.Meta(max_length=3)] = []
+
+
+_SomeArgs = TypeVar("_SomeArgs", _LaunchArgs, _DeviceArgs)
 
 
 class Call(msgspec.Struct, gc=False):
@@ -65,7 +84,10 @@ class Call(msgspec.Struct, gc=False):
 
 _comm_args: Final = msgspec.json.Decoder(CommArgs, strict=False)
 _device_args: Final = msgspec.json.Decoder(list[_DeviceArgs], strict=False)
-_BAD: Final = (msgspec.DecodeError, RecursionError)
+_launch_args: Final = msgspec.json.Decoder(list[_LaunchArgs], strict=False)
+_BAD: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
+_LONGEST_NAME: Final = 4096  # letters of a kernel's name that are looked at
+_LATEST_US: Final = 2.0**61 / 1000  # beyond is damage; in ns even the sum of a time and a duration still fits
 
 
 class Rows:
@@ -78,7 +100,7 @@ class Rows:
         comm_args: of kernels of collectives, by position among the device rows.
         calls: what the host did for collectives.
         marks: steps and phases: (name, thread, start, end) in us.
-        negative: events whose duration is negative: they are left out.
+        strange: events whose duration is negative, or which are at no possible time: they are left out.
     """
 
     def __init__(self) -> None:
@@ -88,23 +110,26 @@ class Rows:
         self.comm_args: dict[int, CommArgs] = {}
         self.calls: list[Call] = []
         self.marks: list[tuple[str, int, float, float]] = []
-        self.negative = 0
+        self.strange = 0
         self._device: list[NDArray[np.float64]] = []
         self._launches: list[NDArray[np.float64]] = []
         self._count = 0
         self._threads: dict[Any, int] = {}
+        self._meant: dict[str, int] = {}
+        self._launching: dict[str, bool] = {}
 
     def take(self, events: Sequence[Event]) -> None:
         """Takes some events, in any order."""
-        spans = [event for event in events if event.ph == "X"]
-        self._take_device([event for event in spans if event.cat in _DEVICE])
-        self._take_launches([event for event in spans if event.cat in _LAUNCHES])
-        for event in spans:
-            if event.cat in _HOST:
-                if event.name.startswith(_CALLS):
-                    self._take_call(event)
-                elif event.name.startswith(_MARKS):
-                    self.marks.append((event.name, self._thread(event), event.ts, event.ts + event.dur))
+        chosen: tuple[list[Event], list[Event], list[Event]] = [], [], []
+        # One look-up an event: this is the importer's busiest line.
+        keep_by_category = {category: chosen[place].append for category, place in _PLACES.items()}.get
+        for event in events:
+            if keep := keep_by_category(event.cat):
+                keep(event)
+        device, launches, host = chosen
+        self._take_device([event for event in device if event.ph == "X"])
+        self._take_launches([event for event in launches if event.ph == "X" and self._launches_work(event.name)])
+        self._take_host(host)
 
     def device(self) -> NDArray[np.float64]:
         """Device rows: start us, end us, name code, device, stream, correlation, blocks, shape (7, rows)."""
@@ -115,15 +140,15 @@ class Rows:
         return np.concatenate(self._launches, axis=1) if self._launches else np.zeros((3, 0))
 
     def _take_device(self, events: list[Event]) -> None:
-        sane = [event for event in events if event.dur >= 0]
-        self.negative += len(events) - len(sane)
+        sane = [event for event in events if 0 <= event.dur < _LATEST_US and -_LATEST_US < event.ts < _LATEST_US]
+        self.strange += len(events) - len(sane)
         if not sane:
             return
         codes = [self._code(event) for event in sane]
         for place, (event, code) in enumerate(zip(sane, codes, strict=True), self._count):
             if self.kinds[code] == COMMUNICATION:
                 self.comm_args[place] = _decoded(event)
-        args = _all_args(sane)
+        args = _all_args(sane, _device_args, _DeviceArgs())
         self._count += len(sane)
         start = np.array([event.ts for event in sane])
         self._device.append(
@@ -145,26 +170,55 @@ class Rows:
         code = self.names.get(event.name)
         if code is None:
             code = self.names[event.name] = len(self.names)
-            kind, op = classify(event.name)
+            kind, op = classify(event.name[:_LONGEST_NAME])
             self.kinds.append(COPY if event.cat in _COPIES else kind)
             self.ops.append(op)
         return code
 
     def _take_launches(self, events: list[Event]) -> None:
         if events:
-            args = _all_args(events)
-            rows = [[e.ts for e in events], [a.correlation for a in args], [self._thread(e) for e in events]]
-            self._launches.append(np.array(rows, np.float64))
+            args = _all_args(events, _launch_args, _LaunchArgs())
+            rows = [[e.ts for e in events], [a.correlation for a in args], self._thread_codes(events)]
+            found = np.array(rows, np.float64)
+            self._launches.append(found[:, np.abs(found[0]) < _LATEST_US])
+
+    def _take_host(self, events: list[Event]) -> None:
+        meant = self._meant
+        for event in events:
+            kind = meant.get(event.name)
+            if kind is None:  # a trace has few names, and many events of each
+                kind = event.name.startswith(_CALLS) + 2 * event.name.startswith(_MARKS)
+                meant[event.name] = kind
+            if not kind or event.ph != "X":
+                continue
+            if not (0 <= event.dur < _LATEST_US and -_LATEST_US < event.ts < _LATEST_US):
+                self.strange += 1
+                continue
+            if kind == 1:
+                self._take_call(event)
+            else:
+                self.marks.append((event.name, self._thread(event.tid), event.ts, event.ts + event.dur))
 
     def _take_call(self, event: Event) -> None:
-        if event.dur < 0:
-            self.negative += 1
-            return
-        self.calls.append(Call(event.name, self._thread(event), event.ts, event.ts + event.dur, _decoded(event)))
+        # Of the operators only the time is used, and there are as many as collectives.
+        args = _NOTHING if event.name.startswith("c10d::") else _decoded(event)
+        self.calls.append(Call(event.name, self._thread(event.tid), event.ts, event.ts + event.dur, args))
 
-    def _thread(self, event: Event) -> int:
-        tid = event.tid if isinstance(event.tid, int | str) else repr(event.tid)
-        return self._threads.setdefault(tid, len(self._threads))
+    def _launches_work(self, name: str) -> bool:
+        found = self._launching.get(name)
+        if found is None:
+            found = self._launching[name] = bool(_LAUNCHING.search(name))
+        return found
+
+    def _thread_codes(self, events: list[Event]) -> list[int]:
+        codes = self._threads
+        try:
+            return [codes[event.tid] for event in events]
+        except (KeyError, TypeError):
+            return [self._thread(event.tid) for event in events]
+
+    def _thread(self, tid: Any) -> int:
+        return self._threads.setdefault(tid if isinstance(tid, int | str) else repr(tid), len(self._threads))
 
 
 def _decoded(event: Event) -> CommArgs:
@@ -174,16 +228,18 @@ def _decoded(event: Event) -> CommArgs:
         return CommArgs()
 
 
-def _all_args(events: list[Event]) -> list[_DeviceArgs]:
-    """The arguments of all events, decoded at once; of those that cannot be, the defaults."""
+def _all_args(
+    events: list[Event], decoder: msgspec.json.Decoder[list[_SomeArgs]], unknown: _SomeArgs
+) -> list[_SomeArgs]:
+    """The arguments of all events, decoded at once; of those that cannot be, `unknown`."""
     try:
-        return _device_args.decode(b"[%b]" % b",".join([event.args for event in events]))
+        return decoder.decode(b"[%b]" % b",".join([event.args for event in events]))
     except _BAD:
-        return [each for event in events for each in _one_args(event)]
+        return [_args(event, decoder, unknown) for event in events]
 
 
-def _one_args(event: Event) -> list[_DeviceArgs]:
+def _args(event: Event, decoder: msgspec.json.Decoder[list[_SomeArgs]], unknown: _SomeArgs) -> _SomeArgs:
     try:
-        return _device_args.decode(b"[%b]" % event.args)
+        return decoder.decode(b"[%b]" % event.args)[0]
     except _BAD:
-        return [_DeviceArgs()]
+        return unknown

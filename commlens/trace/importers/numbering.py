@@ -12,7 +12,14 @@ from typing import Any, Final
 from commlens.errors import UsageError
 
 # What people and tools put before a rank's number in a file's name, the surest first.
-_IN_NAMES: Final = (r"rank[-_.=]?(\d+)", r"(?:^|[^a-z])r(\d+)(?!\d*[a-z])", r"(?:gpu|proc|worker)[-_.]?(\d+)", r"[-_.](\d+)(?=\.)")
+_IN_NAMES: Final = (
+    r"rank[-_.=]?(\d+)",
+    r"(?:^|[^a-z])r(\d+)(?!\d*[a-z])",
+    r"(?:gpu|proc|worker)[-_.]?(\d+)",
+    r"[-_.](\d+)(?=\.)",
+    r"(\d+)$",
+)
+_NUMBER: Final = re.compile(r"\d{1,7}")  # as large as a rank can be
 
 
 @dataclass
@@ -103,7 +110,7 @@ def _by_pattern(parts: Sequence[Part], rank_regex: str) -> list[int]:
     found = []
     for part in parts:
         match = pattern.search(part.source.name)
-        if match is None or not (match[1] or "").isdigit():
+        if match is None or not _NUMBER.fullmatch(match[1] or ""):
             raise UsageError(f"--rank-regex {rank_regex!r} finds no number in {part.source.name}")
         found.append(int(match[1]))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from commlens.trace.schema import OPS
@@ -60,12 +61,14 @@ _DTYPES: Final = {
 }
 
 
+@lru_cache(4096)
 def op_of(name: str) -> str | None:
     """The operation that a name of torch stands for ("nccl:_all_gather_base", "c10d::allreduce_"), None if none."""
     letters = re.sub("[^a-z]", "", _PREFIX.sub("", name.strip()).lower())
     return _STEMS.get(_NOISE.sub("", letters))
 
 
+@lru_cache(4096)
 def dtype_of(name: str) -> tuple[str, int] | None:
     """dtype of the schema and bytes of an element, None where the name is not known.
 
