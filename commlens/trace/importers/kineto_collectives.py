@@ -66,7 +66,7 @@ class Device:
     @classmethod
     def of(cls, rows: Rows, clock: Clock) -> Device:
         """The device rows with their launches."""
-        start, end, name, device, stream, correlation, blocks = rows.device()
+        start, lasted, name, device, stream, correlation, blocks = rows.device()
         begun, key, thread = rows.launches()
         order = np.argsort(key, kind="stable")
         found = np.minimum(np.searchsorted(key[order], correlation), max(key.size - 1, 0))
@@ -75,7 +75,7 @@ class Device:
         launched_us = np.where(known, begun[row], np.nan) if key.size else np.full(start.size, np.nan)
         return cls(
             start=clock.ns(start),
-            end=clock.ns(end),
+            end=clock.ns(start) + np.rint(lasted * 1e3).astype(np.int64),  # exact, where a float's sum is not
             launched=np.where(known, clock.ns(np.where(known, launched_us, clock.origin_us)), MISSING),
             thread=np.where(known, thread[row], MISSING).astype(np.int64) if key.size else np.full(start.size, MISSING),
             launched_us=launched_us,

@@ -132,7 +132,7 @@ class Rows:
         self._take_host(host)
 
     def device(self) -> NDArray[np.float64]:
-        """Device rows: start us, end us, name code, device, stream, correlation, blocks, shape (7, rows)."""
+        """Device rows: start us, duration us, name code, device, stream, correlation, blocks, shape (7, rows)."""
         return np.concatenate(self._device, axis=1) if self._device else np.zeros((7, 0))
 
     def launches(self) -> NDArray[np.float64]:
@@ -150,12 +150,11 @@ class Rows:
                 self.comm_args[place] = _decoded(event)
         args = _all_args(sane, _device_args, _DeviceArgs())
         self._count += len(sane)
-        start = np.array([event.ts for event in sane])
         self._device.append(
             np.array(
                 [
-                    start,
-                    start + np.array([event.dur for event in sane]),
+                    [event.ts for event in sane],
+                    [event.dur for event in sane],
                     codes,
                     [each.device for each in args],
                     [each.stream for each in args],

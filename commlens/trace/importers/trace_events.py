@@ -14,7 +14,7 @@ from commlens.trace.importers.event_pieces import NOT_JSON, Event, last_event, r
 
 PIECE: Final = 1 << 18  # bytes decoded at once: they stay in the processor's cache
 _DAMAGED: Final = 1 << 20  # bytes in which no event ends, or one is damaged
-_LONGEST: Final = 32 << 20  # bytes of one event, or of what is said before or after the events: beyond any real ones
+_LONGEST: Final = 16 << 20  # bytes of one event, or of what is said before or after the events: beyond any real ones
 _WINDOW: Final = 1 << 16
 
 _START: Final = re.compile(rb'"traceEvents"\s*:\s*\[')
