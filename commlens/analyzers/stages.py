@@ -47,7 +47,7 @@ def analyze(run: Run) -> Report:
     contention = find_contention(ranks)
     context = Context(ranks, joined, transfers, lines, contention, run.calibration, run.missing)
     hangs, progress, unsure = find_hangs(ranks, joined.matched, infos)
-    path = path_lines(find_path(ranks, joined.waits, joined.clocks), ranks)
+    path = path_lines(find_path(ranks, joined.waits, joined.clocks), ranks) if len(ranks) > 1 else None
     return Report(
         run=_run_facts(run, ranks),
         coverage=find_coverage(run, ranks, joined),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from commlens.analyzers import Report
 from commlens.analyzers.collective_line import CollectiveLine
+from commlens.analyzers.lane_lines import LaneLine
 from commlens.cli.render import milliseconds, number, percent, size
 from commlens.cli.render_compared import FLOOR, HANG, LATE, looked_for
 
@@ -15,6 +18,8 @@ def headline(report: Report) -> str:
 
 def _cost(report: Report) -> str:
     budget = report.time_budget
+    if not report.run.steps.analyzed and report.device_lanes:
+        return _whole_trace(report.device_lanes)
     if budget.step_ms is None or budget.exposed_ms is None:
         reasons = [each.reason for each in sorted(report.abstentions, key=lambda a: a.analysis != "time-budget")]
         reason = reasons[0] if reasons else "nothing was recorded"
@@ -25,10 +30,25 @@ def _cost(report: Report) -> str:
     )
 
 
+def _whole_trace(lanes: Sequence[LaneLine]) -> str:
+    """What the devices tell without steps, means over the ranks."""
+    span, communication, exposed, idle = (
+        sum(getattr(lane, field) for lane in lanes) / len(lanes)
+        for field in ("span_ms", "communication_ms", "exposed_ms", "host_bound_ms")
+    )
+    return (
+        f"No steps are known. Of {milliseconds(span)} ms of device time communication took"
+        f" {milliseconds(communication)} ms, {milliseconds(exposed)} ms of it exposed"
+        f" ({percent(exposed, span)}); in {percent(idle, span)} nothing had been launched."
+    )
+
+
 def _split(report: Report) -> str:
     """Shares of waiting and moving bytes: of their sum, because medians do not add up to that of the whole."""
     budget = report.time_budget
     wait, transfer, unsplit = budget.exposed_wait_ms, budget.exposed_transfer_ms, budget.exposed_unsplit_ms or 0
+    if budget.exposed_ms == 0:
+        return ""
     if wait is None or transfer is None or not wait + transfer + unsplit:
         return "" if budget.exposed_ms is None else "How much of it is waiting for late ranks is not known."
     whole = wait + transfer + unsplit
@@ -44,7 +64,7 @@ def _cause(report: Report) -> str:
     if report.findings:
         title = report.findings[0].title
         return f"{title[0].upper()}{title[1:]}.{hung}"
-    if obstacles[LATE] is not None:
+    if obstacles[LATE] is not None and report.run.world_size > 1:
         return f"Which rank is always late cannot be told.{hung}{_costliest(report)}"
     return f"No cause above {FLOOR} of a step was found.{hung}{_costliest(report)}"
 

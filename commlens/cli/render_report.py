@@ -18,6 +18,7 @@ from commlens.cli.render_columns import INDENT, PROSE
 from commlens.cli.render_costs import costs_section, costs_title
 from commlens.cli.render_findings import findings_section, findings_title
 from commlens.cli.render_headline import headline
+from commlens.cli.render_lanes import contention_section, contention_title, lanes_section, lanes_title
 from commlens.cli.render_path import path_section, path_title
 from commlens.cli.render_progress import progress_section
 from commlens.cli.render_ranks import ranks_section, ranks_title
@@ -37,8 +38,10 @@ def print_report(report: Report, console: Console) -> None:
     title = "Where a step goes (medians over steps, means over ranks: they need not add up)"
     _section(console, title, budget_section(report, console), prose=True)
     _section(console, ranks_title(report), ranks_section(report, console))
+    _section(console, lanes_title(report), lanes_section(report, console))
     _section(console, path_title(report), path_section(report, console), prose=True)
     _section(console, collectives_title(report, console), collectives_section(report, console))
+    _section(console, contention_title(report), contention_section(report, console))
     _section(console, costs_title(report), costs_section(report, console))
     _section(console, "What this rests on", evidence_table(report), prose=True)
     _section(console, "Not answered, and why", abstentions_table(report.abstentions), prose=True)

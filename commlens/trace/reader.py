@@ -83,7 +83,7 @@ def open_run(
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(each) for each in path]
     if not paths:
         raise RunNotFoundError("no path given; give the folder of a run")
-    with _access_errors():
+    with access_errors():
         if not any(map(holds_run, paths)):
             from commlens.trace.importers.cache import cached_run
             from commlens.trace.importers.files import files_in
@@ -93,7 +93,8 @@ def open_run(
 
 
 @contextmanager
-def _access_errors() -> Iterator[None]:
+def access_errors() -> Iterator[None]:
+    """What may not be read is a TraceError."""
     try:
         yield
     except OSError as error:

@@ -17,7 +17,7 @@ from commlens.errors import UsageError, WriteError
 from commlens.trace.folders import holds_run
 from commlens.trace.importers.convert import Progress, convert
 from commlens.trace.importers.files import files_in
-from commlens.trace.reader import Run, open_run
+from commlens.trace.reader import Run, access_errors, open_run
 from commlens.trace.schema import FORMAT_VERSION, RUN_FILE
 
 VARIABLE: Final = "COMMLENS_CACHE"
@@ -57,21 +57,23 @@ def import_run(
         RunNotFoundError, TraceError: No file can be read.
         WriteError: `output` is not empty, or cannot be written.
     """
-    if any(map(holds_run, paths)):
-        raise UsageError(f"{paths[0]} is a run already; report it as it is")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise WriteError(f"{output} exists; give the name of a new folder")
-    files = files_in(paths)
-    part = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
+    with access_errors():
+        if run := next(filter(holds_run, paths), None):
+            raise UsageError(f"{run} is a run already; report it as it is")
+        files = files_in(paths)
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise WriteError(f"{output} exists; give the name of a new folder")
+    place = output if output.name else output.resolve()  # "." has none
+    part = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
     try:
         part.mkdir(parents=True)
         convert(files, part, f"imported-{_key(files, rank_regex)}", rank_regex, progress)
-        part.replace(output)
+        part.replace(place)
     except OSError as error:
         raise WriteError(f"cannot write {output}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return open_run(output)
+    return open_run(place)
 
 
 def _key(files: Sequence[Path], rank_regex: str | None) -> str:
@@ -82,6 +84,7 @@ def _key(files: Sequence[Path], rank_regex: str | None) -> str:
         with contextlib.suppress(OSError), path.open("rb") as file:  # why it cannot be read is said by its importer
             while data := file.read(1 << 20):
                 digest.update(data)
+            digest.update(b"%d" % file.tell())
     return digest.hexdigest()
 
 
@@ -89,8 +92,9 @@ def _folders(beside: Path) -> list[Path]:
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return [Path(chosen)]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    return [beside / FOLDER, home / "commlens", Path(tempfile.gettempdir()) / f"commlens-{os.getuid()}"]
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111  (no home is no error)
+    user = [] if home.startswith("~") else [Path(home) / "commlens"]
+    return [beside / FOLDER, *user, Path(tempfile.gettempdir()) / f"commlens-{os.getuid()}"]
 
 
 def _is_writable(folder: Path) -> bool:
@@ -120,12 +124,18 @@ def _in_place(part: Path, path: Path) -> Path:
         part.rename(path)
     except OSError:
         if not (path / RUN_FILE).is_file():  # else another process was faster
-            raise
+            shutil.rmtree(path, ignore_errors=True)
+            part.rename(path)
     return path
 
 
 def _prune(folder: Path) -> None:
     """Makes room for one more run."""
-    runs = [path for path in folder.iterdir() if (path / RUN_FILE).is_file()]
-    for old in sorted(runs, key=lambda path: path.stat().st_mtime_ns)[: -_MOST + 1]:
-        shutil.rmtree(old, ignore_errors=True)
+    used = {}
+    for file in folder.glob(f"[!.]*/{RUN_FILE}"):
+        with contextlib.suppress(OSError):  # another process makes room as well
+            used[file.parent] = file.parent.stat().st_mtime_ns
+    for old in sorted(used, key=lambda path: used[path])[: -_MOST + 1]:
+        with contextlib.suppress(OSError):
+            gone = old.rename(folder / f".{uuid.uuid4().hex}")  # at once: half a run would be taken for a whole one
+            shutil.rmtree(gone, ignore_errors=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -72,7 +77,8 @@ def _chosen(files: Sequence[Path], notes: list[str]) -> tuple[str, list[Path]]:
 
 def _nothing(files: Sequence[Path], notes: Sequence[str], unknown: Sequence[Path] = ()) -> str:
     if notes:
-        return notes[0].removeprefix("left out: ") if len(notes) == 1 else f"no file could be read: {notes[0]}"
+        first = notes[0].removeprefix("left out: ")
+        return first if len(notes) == 1 else f"none of {len(notes)} files could be read: {first}"
     formats = ", ".join(IMPORTED.values())
     return f"{_few(unknown or files)} is no run, and of no format that commlens reads: {formats}; check the path"
 
@@ -101,8 +107,28 @@ def _each(tasks: Sequence[tuple[str, Path, Path]]) -> Iterable[tuple[list[Part],
 
 
 def _side_by_side(tasks: Sequence[tuple[str, Path, Path]], workers: int) -> Iterator[tuple[list[Part], str | None]]:
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_read_one, tasks)
+    # Ctrl-C ends the workers at once, and silently.
+    context, quiet = get_context("spawn"), (signal.SIGINT, signal.SIG_DFL)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=quiet) as pool:
+        with _without_main():
+            results = pool.map(_read_one, tasks)
+        try:
+            yield from results
+        except BrokenProcessPool:
+            raise TraceError(
+                "a process that read files was killed, perhaps for want of memory; give fewer files at once"
+            ) from None
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that start meanwhile do not run the caller's script, as they otherwise would to know its names."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _read_one(task: tuple[str, Path, Path]) -> tuple[list[Part], str | None]:
@@ -179,7 +205,7 @@ def _write_run(into: Path, run_id: str, format: str, ranks: dict[int, Part], not
             "run_id": run_id,
             "imported": format,
             "world_size": max([*sizes[:1], max(ranks) + 1]),
-            "start_ns": min(part.start_ns for part in parts),
+            "start_ns": min((part.start_ns for part in parts if part.start_ns), default=0),
             "notes": [*notes, *own],
             "files": [str(part.source) for part in parts],
             "format_version": FORMAT_VERSION,

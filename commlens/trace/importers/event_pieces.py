@@ -16,6 +16,7 @@ import msgspec
 _NO_ARGS: Final = msgspec.Raw(b"{}")
 _WINDOW: Final = 1 << 16
 _TRIES: Final = 8
+_DEEPEST: Final = 1000  # brackets within brackets: what nests deeper cannot be decoded
 _BETWEEN: Final = re.compile(rb"\}\s*,\s*(?=\{)")
 _EVENT: Final = re.compile(rb'\{\s*"(?:ph|name|cat|pid|ts|args)"')  # how they begin
 _END: Final = re.compile(rb"\}\s*(?:,\s*)?\]")
@@ -126,6 +127,8 @@ def _count(data: bytes) -> tuple[int, int, bool]:
             if depth == 0:
                 cut, following = end, found.start()
             depth += 1
+            if depth > _DEEPEST:
+                break
         elif mark in b"]}":
             depth -= 1
             if depth == 0:

@@ -42,7 +42,7 @@ def _below(path: Path, depth: int) -> Iterator[Path]:
         yield path
     elif path.is_dir() and depth >= 0:
         for entry in sorted(path.iterdir()):
-            if not entry.name.startswith("."):
+            if not entry.name.startswith(".") and entry.exists():  # of a link, what it leads to
                 yield from _below(entry, depth - 1)
     elif not path.exists():
         raise RunNotFoundError(f"no such file or folder: {path}; check the path, or record a run with COMMLENS={path}")

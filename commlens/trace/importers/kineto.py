@@ -22,7 +22,9 @@ from commlens.trace.importers.kineto_rows import Rows
 from commlens.trace.importers.trace_events import TraceEvents
 from commlens.trace.schema import KERNEL_KINDS, STEP_MARK
 
-_TRACE: Final = re.compile(rb'^\s*(?:\{.*"traceEvents"\s*:\s*\[|\[\s*\{\s*"(?:ph|name|cat|pid|tid|ts|args)")', re.DOTALL)
+_TRACE: Final = re.compile(
+    rb'^\s*(?:\{.*"traceEvents"\s*:\s*\[|\[\s*\{\s*"(?:ph|name|cat|pid|tid|ts|args)")', re.DOTALL
+)
 _EARLY: Final = re.compile(rb'^\s*\{\s*"schemaVersion"\s*:')
 _PHASES: Final = {"Optimizer.step#": "optimizer", "ProfilerStep#": STEP_MARK}
 _LAST_NS: Final = 2**61

@@ -104,14 +104,14 @@ def _by_pattern(parts: Sequence[Part], rank_regex: str) -> list[int]:
     try:
         pattern = re.compile(rank_regex)
     except re.error as error:
-        raise UsageError(f"--rank-regex {rank_regex!r} is no regular expression: {error}") from None
+        raise UsageError(f"--rank-regex '{rank_regex}' is no regular expression: {error}") from None
     if pattern.groups < 1:
-        raise UsageError(f"--rank-regex {rank_regex!r} has no group around the number, as 'rank(\\d+)' has")
+        raise UsageError(f"--rank-regex '{rank_regex}' has no group around the number, as 'rank(\\d+)' has")
     found = []
     for part in parts:
         match = pattern.search(part.source.name)
         if match is None or not _NUMBER.fullmatch(match[1] or ""):
-            raise UsageError(f"--rank-regex {rank_regex!r} finds no number in {part.source.name}")
+            raise UsageError(f"--rank-regex '{rank_regex}' finds no number in {part.source.name}")
         found.append(int(match[1]))
     return found
 
