@@ -10,7 +10,7 @@ calibration. What must not happen:
   warning  Python or numpy warns
   slow     a file takes over 5 s, twice
   hang     over 20 s (the process is killed), or the process dies
-  memory   the process grows to more than twice what it needs for valid files
+  memory   the process grows to more than twice what it needs for valid files; for a gzip bomb, a valid file as large
 
 Two processes work, a third watches them. Files that did any of this are kept in the folder --keep with what happened,
 three of a kind. The same --seed gives the same files. The last line is one JSON object.
@@ -19,7 +19,6 @@ three of a kind. The same --seed gives the same files. The last line is one JSON
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gzip
 import io
 import json
@@ -39,7 +38,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from fuzz_mutations import mutated
+from fuzz_mutations import BOMB, mutated
 from fuzz_seeds import FORMATS, seeds
 
 import commlens
@@ -48,8 +47,9 @@ from commlens.cli.render_report import print_report
 from commlens.errors import CommlensError
 from commlens.trace.calibration import CALIBRATION_FILE, read_calibration
 from commlens.trace.importers import event_pieces, trace_events
+from commlens.trace.importers.content import Content
 from commlens.trace.importers.convert import convert
-from commlens.trace.importers.formats import format_of, importer
+from commlens.trace.importers.formats import importer
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces"
 WORKERS = 2
@@ -203,8 +203,7 @@ class Worker:
         self._process = context.Process(target=serve, args=(other, *self._task), daemon=True)
         self._process.start()
         other.close()
-        self._valid = self._wait(120.0)
-        if not isinstance(self._valid, float):
+        if self._wait(120.0) is not True:
             sys.exit("a worker did not start")
 
     def next(self, numbers: Iterator[int]) -> int | None:
@@ -249,13 +248,8 @@ def serve(connection: Connection, format: str, traces: Path, seed: int, folder: 
     folder.mkdir(parents=True, exist_ok=True)
     valid = seeds(format, traces)
     read = Reader(format, folder)
-    for data in (*valid, *map(gzip.compress, valid)) * 2:
-        outcome = read(data, analysed=True)
-        if outcome.failures and format != "nccl_tests":  # which is not gzipped
-            print(outcome.failures, outcome.detail, file=sys.stderr)
-        read.valid = max(read.valid, outcome.memory)
-    read.path = folder / NAME
-    connection.send(read.valid)
+    needed = _needed(read, valid)
+    connection.send(True)
     while (number := connection.recv()) is not None:
         rng = random.Random(f"{seed}/{format}/{number}")
         resize(rng.choice(SMALLER))
@@ -264,7 +258,20 @@ def serve(connection: Connection, format: str, traces: Path, seed: int, folder: 
         if outcome.seconds > SLOW_S:  # twice, for the machine may have been busy
             again = read(data, analysed=number % ANALYSED == 0)
             outcome.seconds = min(outcome.seconds, again.seconds)
-        connection.send(judged(outcome, read.valid))
+        connection.send(judged(outcome, needed[_is_bomb(read.path)]))
+
+
+def _needed(read: Reader, valid: list[bytes]) -> tuple[float, float]:
+    """Memory of the process for valid files, and for one padded to the size of a bomb."""
+    path, read.path = read.path, read.path.with_name(f"valid-{NAME}")
+    peaks = [read(data, analysed=True).memory for data in (*valid, *map(gzip.compress, valid)) * 2]
+    padded = read(gzip.compress(valid[0] + b" " * BOMB, 1), analysed=True).memory
+    read.path = path
+    return max(peaks), max(*peaks, padded)
+
+
+def _is_bomb(path: Path) -> bool:
+    return sum(map(len, Content(path).chunks())) > BOMB
 
 
 def resize(smaller: int) -> None:
@@ -285,17 +292,11 @@ def judged(outcome: Outcome, valid: float) -> Outcome:
 
 
 class Reader:
-    """Reads one file the way a user's goes.
-
-    Attributes:
-        valid: largest memory of the process for valid files, bytes.
-        path: the file.
-    """
+    """Reads one file the way a user's goes; `path` is where it lies then."""
 
     def __init__(self, format: str, folder: Path) -> None:
-        self.valid = 1.0
-        self._format, self._folder = format, folder
-        self.path = folder / f"valid-{NAME}"
+        self._module, self._folder = format.removesuffix("_json").removesuffix("_pickle"), folder
+        self.path = folder / NAME
         self._way: Callable[[bool], None] = self._as_calibration if format == "nccl_tests" else self._as_run
         if format == "nccl_tests":
             _job(folder / "job")
@@ -309,20 +310,26 @@ class Reader:
         began = time.perf_counter()
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            try:
-                self._way(analysed)
-                outcome.accepted = True
-            except CommlensError as error:
-                outcome.failures += self._of_message(str(error))
-                outcome.detail = repr(error)
-            except Exception as error:  # noqa: BLE001 - this is what is looked for
-                outcome.failures.append(("escape", _where(error)))
-                outcome.detail = traceback.format_exc()
-        outcome.seconds = time.perf_counter() - began
-        outcome.memory = _peak()
+            outcome.accepted = self._tried(outcome, lambda: self._way(analysed))
+            outcome.memory, outcome.seconds = _peak(), time.perf_counter() - began
+            if outcome.detail.startswith("RunNotFoundError"):  # what the door refuses its importer must refuse as well
+                self._tried(outcome, lambda: importer(self._module).read(self.path))
         for each in warned:
             outcome.failures.append(("warning", f"{Path(each.filename).name}:{each.lineno} {each.message}"))
         return outcome
+
+    def _tried(self, outcome: Outcome, way: Callable[[], object]) -> bool:
+        try:
+            way()
+        except CommlensError as error:
+            outcome.failures += self._of_message(str(error))
+            outcome.detail = repr(error)
+        except Exception as error:  # noqa: BLE001 - this is what is looked for
+            outcome.failures.append(("escape", _where(error)))
+            outcome.detail = traceback.format_exc()
+        else:
+            return True
+        return False
 
     def _of_message(self, message: str) -> list[tuple[str, str]]:
         found = []
@@ -335,9 +342,6 @@ class Reader:
     def _as_run(self, analysed: bool) -> None:
         run = self._folder / "run"
         run.mkdir()
-        if format_of(self.path) is None:  # then its own importer must refuse it as well as the door does
-            with contextlib.suppress(CommlensError):
-                importer(self._format.removesuffix("_json").removesuffix("_pickle")).read(self.path)
         convert([self.path], run, "imported-fuzz")
         if analysed:
             _report(run)

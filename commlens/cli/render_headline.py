@@ -64,7 +64,9 @@ def _cause(report: Report) -> str:
     if report.findings:
         title = report.findings[0].title
         return f"{title[0].upper()}{title[1:]}.{hung}"
-    if obstacles[LATE] is not None and report.run.world_size > 1:
+    if not report.collectives:
+        return hung.strip()
+    if obstacles[LATE] is not None:
         return f"Which rank is always late cannot be told.{hung}{_costliest(report)}"
     return f"No cause above {FLOOR} of a step was found.{hung}{_costliest(report)}"
 

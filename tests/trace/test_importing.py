@@ -16,7 +16,7 @@ import pytest
 
 from commlens.errors import CommlensError, RunNotFoundError, TraceError, UsageError, WriteError
 from commlens.trace import Run, open_run
-from commlens.trace.importers import cache, convert
+from commlens.trace.importers import cache, convert, trace_events
 from commlens.trace.importers.cache import FOLDER, import_run
 
 BASE = 1_735_632_360_000_000_000
@@ -167,15 +167,16 @@ def test_files_of_no_format(traces: Path, content: bytes) -> None:
     assert one_line(error).startswith(f"{traces / 'file'} is no run, and of no format that commlens reads: torch.prof")
 
 
-def bad_files(folder: Path) -> dict[str, str]:
+def bad_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Writes files that look like traces; what is said of each."""
-    whole = gzip.compress(trace(folder / "t.json", 3).read_bytes())
+    monkeypatch.setattr(trace_events, "_LONGEST", 1 << 20)
+    whole = gzip.compress(trace(folder / "t.json", 3).read_bytes(), 0)
     (folder / "t.json").unlink()
     head = b'{"schemaVersion": 1, '
     contents = {
         "no-events.json": (head + b'"a": 1}', "holds no traceEvents"),
-        "endless.json": (head + b'"traceEvents": [{"name": "' + b"x" * (33 << 20), "holds something of over"),
-        "bomb.json.gz": (gzip.compress(head + b" " * (40 << 20)), "holds something of over"),
+        "endless.json": (head + b'"traceEvents": [{"name": "' + b"x" * (2 << 20), "holds something of over"),
+        "bomb.json.gz": (gzip.compress(head + b" " * (2 << 20)), "holds something of over"),
         "cut.json.gz": (whole[:60], "holds no traceEvents"),
     }
     for name, (content, _) in contents.items():
@@ -183,8 +184,8 @@ def bad_files(folder: Path) -> dict[str, str]:
     return {name: problem for name, (_, problem) in contents.items()}
 
 
-def test_bad_files_are_named_and_the_others_read(traces: Path) -> None:
-    problems = bad_files(traces)
+def test_bad_files_are_named_and_the_others_read(traces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = bad_files(traces, monkeypatch)
     trace(traces / "good.json", 0, 1)
     run = open_run(traces)
     assert starts(run) == {0: [100]}
@@ -195,8 +196,8 @@ def test_bad_files_are_named_and_the_others_read(traces: Path) -> None:
         assert note.endswith("leave it out")
 
 
-def test_bad_files_only(traces: Path) -> None:
-    problems = bad_files(traces)
+def test_bad_files_only(traces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = bad_files(traces, monkeypatch)
     with pytest.raises(TraceError) as error:
         open_run(traces)
     assert one_line(error).startswith("none of 4 files could be read: ")
