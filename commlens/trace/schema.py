@@ -118,6 +118,13 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "step": "int32",
         "thread": "int16",
     },
+    # When gradients became ready, in a few sampled steps.
+    "gradients": {
+        "model": "int16",  # place in `models` of rank.json
+        "parameter": "int32",  # place in that model's `parameters`
+        "ready_ns": "int64",  # accumulated, on the host's clock
+        "step": "int32",
+    },
     # What ran on the rank's devices, the kernels of collectives among them.
     "kernels": {
         "kind": "name8",

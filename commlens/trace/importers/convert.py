@@ -20,11 +20,12 @@ from commlens.errors import RunNotFoundError, TraceError
 from commlens.trace.importers.formats import format_of, importer
 from commlens.trace.importers.imported import Column, ImportedRank
 from commlens.trace.importers.numbering import Part, numbered
-from commlens.trace.schema import FORMAT_VERSION, IMPORTED, MISSING, RANK_FOLDER
+from commlens.trace.schema import FORMAT_VERSION, IMPORTED, MISSING, RANK_FOLDER, TABLES
 
 _WORTH_A_PROCESS: Final = 24 << 20  # bytes on disk of all files together: below, starting processes costs more
 _NAMED: Final = 3
 UNNAMED: Final = "unnamed"
+_MOST_NAMES: Final = 2**15  # of the columns that have 16 bits for one
 
 Progress = Callable[[int, int], None]  # files done, files in all
 
@@ -135,22 +136,37 @@ def _read_one(task: tuple[str, Path, Path]) -> tuple[list[Part], str | None]:
     format, path, folder = task
     try:
         ranks = importer(format).read(path)
+        return [_keep(rank, folder.with_name(f"{folder.name}-{place}")) for place, rank in enumerate(ranks)], None
     except TraceError as error:
         return [], f"left out: {error}"
-    return [_keep(rank, folder.with_name(f"{folder.name}-{place}")) for place, rank in enumerate(ranks)], None
 
 
 def _keep(rank: ImportedRank, folder: Path) -> Part:
-    """Writes the tables of a rank and lets go of them."""
+    """Writes the tables of a rank and lets go of them.
+
+    Raises:
+        TraceError: It has more groups than there can be.
+    """
     from commlens.trace.writer import write_table
 
     folder.mkdir()
     for table, columns in rank.tables.items():
-        write_table(folder, table, _named(columns) if table == "collectives" else columns)
+        fitting = {name: _fitting(rank.source, table, name, column) for name, column in columns.items()}
+        write_table(folder, table, _named(fitting) if table == "collectives" else fitting)
     notes = [f"{rank.source.name}: {note}" for note in rank.notes]
     start = min((_earliest(rank, *each) for each in _TIMES), default=0)
     start = 0 if start == np.iinfo(np.int64).max else start
     return Part(rank.source, folder, rank.rank, rank.world_size, rank.info, rank.run, notes, start, _rows(rank))
+
+
+def _fitting(source: Path, table: str, name: str, column: Column) -> Column:
+    """The column with as many distinct names as its codes have room for; the last stands for all others."""
+    if TABLES[table][name] != "name16" or len(column[1]) <= _MOST_NAMES:
+        return column
+    codes, words = column
+    if name == "group":
+        raise TraceError(f"{source} tells of {len(words)} process groups, more than any job has; leave it out")
+    return np.minimum(codes, _MOST_NAMES - 1), [*words[: _MOST_NAMES - 1], "..."]
 
 
 def _named(columns: Mapping[str, Column]) -> dict[str, Column]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from commlens.trace.importers.content import Content
 from commlens.trace.importers.imported import Column, ImportedRank
-from commlens.trace.importers.kineto_collectives import Clock, Device, collectives, groups
+from commlens.trace.importers.kineto_collectives import MOST_RANKS, Clock, Device, collectives, groups
 from commlens.trace.importers.kineto_rows import Rows
 from commlens.trace.importers.trace_events import TraceEvents
 from commlens.trace.schema import KERNEL_KINDS, STEP_MARK
@@ -28,7 +28,6 @@ _TRACE: Final = re.compile(
 _EARLY: Final = re.compile(rb'^\s*\{\s*"schemaVersion"\s*:')
 _PHASES: Final = {"Optimizer.step#": "optimizer", "ProfilerStep#": STEP_MARK}
 _LAST_NS: Final = 2**61
-_MOST_RANKS: Final = 1_000_000
 
 
 def recognise(head: bytes) -> bool:
@@ -91,7 +90,7 @@ def _decoded(raw: dict[str, msgspec.Raw], key: str) -> Any:
 
 
 def _number(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= _MOST_RANKS else None
+    return value if type(value) is int and 0 <= value <= MOST_RANKS else None
 
 
 def _text(value: object) -> str | None:

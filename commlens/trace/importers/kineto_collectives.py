@@ -18,7 +18,7 @@ from commlens.trace.importers.torch_names import dtype_of, op_of
 from commlens.trace.schema import DTYPES, MISSING, OPS, TIMINGS
 
 _Ints = NDArray[np.int64]
-_MOST_RANKS = 1_000_000
+MOST_RANKS = 1 << 18  # of a job; more is damage
 _LAST_SEQ = 2**62
 
 
@@ -123,7 +123,7 @@ def groups(rows: Rows, distributed: Mapping[str, Any]) -> dict[str, dict[str, An
 
 
 def _group(name: str, desc: object, ranks: list[int], size: object) -> dict[str, Any]:
-    count = size if type(size) is int and 0 < size <= _MOST_RANKS else len(ranks)
+    count = size if type(size) is int and 0 < size <= MOST_RANKS else len(ranks)
     return {"name": name, "desc": str(desc or ""), "ranks": ranks if len(ranks) == count else [], "size": count}
 
 
@@ -131,13 +131,13 @@ def _ranks(value: object) -> list[int]:
     """Global ranks, given as a list or as the text of one; of a shortened one what is there."""
     if isinstance(value, str):
         value = [int(word[:9]) for word in value.strip("[] ").replace(",", " ").split() if word.isdecimal()]
-    return [each for each in value if type(each) is int and 0 <= each <= _MOST_RANKS] if isinstance(value, list) else []
+    return [each for each in value if type(each) is int and 0 <= each <= MOST_RANKS] if isinstance(value, list) else []
 
 
 def _all_ranks(args: CommArgs) -> list[int]:
     """Global ranks of a group; the profiler shortens long lists, which their stride completes if it fits."""
     ranks, count = _ranks(args.ranks), args.group_size
-    if len(ranks) >= 3 and len(ranks) < count <= _MOST_RANKS and args.stride > 0:
+    if len(ranks) >= 3 and len(ranks) < count <= MOST_RANKS and args.stride > 0:
         whole = list(range(args.first_rank, args.first_rank + args.stride * count, args.stride))
         if whole[: len(ranks) - 1] == ranks[:-1]:
             return whole
@@ -235,7 +235,7 @@ def _describe(row: _Row, args: CommArgs) -> None:
     """From the profiler's arguments of collectives."""
     row.op = op_of(args.name) or row.op
     row.group, row.desc = args.group or row.group, args.desc or row.desc
-    row.size = args.group_size if 0 < args.group_size <= _MOST_RANKS else row.size
+    row.size = args.group_size if 0 < args.group_size <= MOST_RANKS else row.size
     row.seq = args.seq if 0 <= args.seq <= _LAST_SEQ else row.seq
     row.peer = {"send": args.destination, "recv": args.source}.get(row.op or "", MISSING)
     kind = dtype_of(args.dtype)

@@ -15,7 +15,7 @@ from commlens.trace.schema import MISSING
 LATEST_US: Final = 1 << 52  # later times are damage; in ns even a sum of two still fits
 _LONGEST: Final = 1 << 20  # bytes: a verbose line with all of NCCL's channels is a tenth of that
 _MOST_BYTES: Final = 1 << 50
-_MOST_RANKS: Final = 1 << 20
+_MOST_RANKS: Final = 1 << 18  # of a communicator; more is damage
 
 # Names of operations in the log. A log names others only where its writer did not know them.
 OPS: Final = {
