@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 
 from commlens.trace import RankWriter, write_run_info
-from commlens.trace.schema import DTYPES, MISSING, OPS, PHASES, SOURCES, TABLES, TIMINGS
+from commlens.trace.schema import (
+    DTYPES,
+    KERNEL_KINDS,
+    MISSING,
+    OPS,
+    PHASES,
+    SOURCES,
+    STEP_MARK,
+    TABLES,
+    TIMINGS,
+)
 
 US = 1000
 MS = 1000 * US
@@ -57,11 +67,24 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """One row of device work."""
+
+    start_ns: int
+    end_ns: int
+    launched_ns: int = MISSING
+    kind: str = "compute"
+    name: str = "gemm"
+    blocks: int = 1
+
+
+@dataclass(frozen=True)
 class RankTruth:
     """What one rank recorded."""
 
     collectives: Sequence[Collective] = ()
     phases: Sequence[Phase] = ()
+    kernels: Sequence[Kernel] = ()
     ddp: bool = False
     info: dict[str, Any] = field(default_factory=dict)
     overhead: dict[str, int] | None = None
@@ -95,6 +118,8 @@ def _write_rank(path: Path, number: int, truth: RankTruth, head: dict[str, Any])
         writer.append("collectives", collective_columns(truth.collectives))
     if truth.phases:
         writer.append("phases", _phase_columns(truth.phases))
+    if truth.kernels:
+        writer.append("kernels", _kernel_columns(truth.kernels))
     if truth.overhead is not None:
         values = {name: np.array([truth.overhead.get(name, 0)], np.int64) for name in TABLES["overhead"]}
         writer.append("overhead", values)
@@ -123,11 +148,22 @@ def collective_columns(rows: Sequence[Collective]) -> dict[str, Any]:
 def _phase_columns(rows: Sequence[Phase]) -> dict[str, Any]:
     names = sorted({row.name for row in rows})
     numbers = ("start_ns", "end_ns", "thread")
+    kinds = [*PHASES, STEP_MARK]
     return {
-        "phase": (np.array([PHASES.index(row.phase) for row in rows], np.int64), list(PHASES)),
+        "phase": (np.array([kinds.index(row.phase) for row in rows], np.int64), kinds),
         "name": (np.array([names.index(row.name) for row in rows], np.int64), names),
         **{name: np.array([getattr(row, name) for row in rows], np.int64) for name in numbers},
         "step": np.zeros(len(rows), np.int64),
+    }
+
+
+def _kernel_columns(rows: Sequence[Kernel]) -> dict[str, Any]:
+    names = sorted({row.name for row in rows})
+    numbers = ("start_ns", "end_ns", "launched_ns", "blocks")
+    return {
+        "kind": (np.array([KERNEL_KINDS.index(row.kind) for row in rows], np.int64), list(KERNEL_KINDS)),
+        "name": (np.array([names.index(row.name) for row in rows], np.int64), names),
+        **{name: np.array([getattr(row, name) for row in rows], np.int64) for name in numbers},
     }
 
 

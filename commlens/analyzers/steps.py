@@ -93,9 +93,16 @@ def _marked(columns: Columns) -> Steps | None:
 
 
 def _device_end(columns: Columns, times: Ints) -> Ints:
-    """End of the last kernel launched before each time, ns; before all times where there is none."""
-    order = np.argsort(columns.kernels["launched_ns"], kind="stable")
-    launched = columns.kernels["launched_ns"][order]  # unknown ones first: they came before the trace
+    """End of the last kernel launched before each time, ns; before all times where there is none.
+
+    A kernel without a launch came from before the trace if it ran before all others; else its start must do.
+    """
+    launched, start = columns.kernels["launched_ns"], columns.kernels["start_ns"]
+    seen = launched != MISSING
+    first = start[seen].min() if seen.any() else MISSING
+    launched = np.where(~seen & (start > first), start, launched)
+    order = np.argsort(launched, kind="stable")
+    launched = launched[order]
     reach = np.maximum.accumulate(np.append(np.int64(MISSING), columns.kernels["end_ns"][order]))
     return np.asarray(reach[np.searchsorted(launched, times, side="left")])
 

@@ -48,7 +48,7 @@ def _late(report: Report) -> str | None:
     steps = report.run.steps.analyzed
     if _abstained(report, "stragglers"):
         return _BELOW
-    if 0 < steps < FEWEST_STEPS:
+    if 0 < steps < FEWEST_STEPS and not report.run.imported:  # of those single collectives tell as well
         return f"{counted(steps, 'step')} of at least {FEWEST_STEPS}"
     joined = report.coverage.clock.refusal is None
     if joined and all(line.arrives_last_share is None for line in report.ranks):

@@ -202,6 +202,16 @@ def test_several_groups(tmp_path: Path) -> None:
     assert [(row["group"], row["group_size"]) for row in found] == [("5", 2), ("9", 2), ("", None)]
 
 
+def test_more_groups_than_the_format_has_room_for(tmp_path: Path) -> None:
+    from commlens.trace.writer import write_table
+
+    args = [comm(**{"Process Group Name": f"{number:05}"}) for number in range(33_000)]
+    rank = read(tmp_path, [kernel(ALL_REDUCE, 10 * place, 5, **each) for place, each in enumerate(args)])
+    write_table(tmp_path, "collectives", rank.tables["collectives"])
+    found = [row["group"] for row in rows(rank, "collectives")]
+    assert (found[0], found[32_766], found[32_767]) == ("00000", "32766", None)
+
+
 @pytest.mark.parametrize(
     ("name", "args", "op", "peer"),
     [

@@ -42,15 +42,17 @@ def rank_lines(ranks: Sequence[RankFacts], joined: Joined) -> tuple[RankLine, ..
     count = len(ranks)
     caused, waited = np.zeros(count), np.zeros(count)
     for position, (facts, own, parts) in enumerate(zip(ranks, joined.waits, joined.exposed, strict=True)):
-        still = parts.row_wait if facts.budget is not None else np.where(facts.analysed > 0, own.wait_ns, 0)
-        still = still if facts.steps.index.size else np.maximum(own.wait_ns, 0)
+        waiting = np.maximum(own.wait_ns, 0)
+        still = parts.row_wait if facts.budget is not None else np.where(facts.analysed > 0, waiting, 0)
+        still = still if facts.steps.index.size else waiting
         charged = (own.last != MISSING) & (own.last != position)
         caused += np.bincount(own.last[charged], weights=still[charged], minlength=count)
         waited[position] = still.sum()
     steps = [max(facts.steps.index.size, 1) * 1e6 for facts in ranks]
     last, all_of = _last(joined, count)
     extra = _imbalance(ranks)
-    known = joined.clocks.refusal is None and count > 1
+    timed = any((own.wait_ns != MISSING).any() for own in joined.waits)
+    known = timed and joined.clocks.refusal is None and count > 1
     return tuple(
         RankLine(
             rank=facts.rank,
