@@ -18,6 +18,7 @@ from commlens.trace.importers.torch_names import dtype_of, op_of
 from commlens.trace.schema import DTYPES, MISSING, OPS, TIMINGS
 
 _Ints = NDArray[np.int64]
+_MOST_NAMES = 2**15 - 1  # of groups, as the format has room for
 MOST_RANKS = 1 << 18  # of a job; more is damage
 _LAST_SEQ = 2**62
 
@@ -327,7 +328,7 @@ def _columns(found: list[_Row]) -> dict[str, Column]:
         return np.array([places.get(each, MISSING) for each in map(attrgetter(name), found)], np.int64), list(words)
 
     def distinct(name: str) -> Column:
-        return names(name, sorted(set(map(attrgetter(name), found))))
+        return names(name, sorted(set(map(attrgetter(name), found)))[:_MOST_NAMES])
 
     count = len(found)
     return {

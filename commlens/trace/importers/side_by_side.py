@@ -40,7 +40,7 @@ def each(
     if workers < 2:
         yield from map(work, tasks)
         return
-    context = get_context("fork" if _may_fork() else "spawn")
+    context: Any = get_context("fork" if _may_fork() else "spawn")
     pipes = [context.Pipe(duplex=False) for _ in range(workers)]
     processes = []
     try:

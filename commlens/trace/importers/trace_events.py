@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -16,6 +17,7 @@ PIECE: Final = 1 << 18  # bytes decoded at once: they stay in the processor's ca
 _DAMAGED: Final = 1 << 20  # bytes in which no event ends, or one is damaged
 _LONGEST: Final = 16 << 20  # bytes of one event, or of what is said before or after the events: beyond any real ones
 _WINDOW: Final = 1 << 16
+_TRIES: Final = 8  # places that may be the beginning of the events
 
 _START: Final = re.compile(rb'"traceEvents"\s*:\s*\[')
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -67,14 +69,15 @@ class TraceEvents:
 
     def _head(self, chunks: Iterator[bytes]) -> bytes:
         """Reads up to the first event; what is left of the last chunk."""
-        head = b""
+        head, tries = b"", _TRIES
         for chunk in chunks:
             searched = max(0, len(head) - _WINDOW)
             head = self._bounded(head + chunk)
             if head.lstrip()[:1] == b"[":  # the bare array is a trace as well
                 self._closing = b"}"
                 return head.lstrip()[1:]
-            for found in _START.finditer(head, searched):
+            for found in islice(_START.finditer(head, searched), tries):
+                tries -= 1
                 if self._learn(head[: found.end()] + b"]}"):
                     return head[found.end() :]
         raise TraceError(f"{self._content.path} holds no traceEvents: it is no trace of torch.profiler; leave it out")
