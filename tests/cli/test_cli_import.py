@@ -149,7 +149,7 @@ def test_files_without_ranks(
 def test_ctrl_c_leaves_nothing_behind(traces: Path, tmp_path: Path) -> None:
     """When one worker is done, and the other in the midst of a long file."""
     script = (
-        "import os\nfrom commlens.trace.importers import convert\nconvert._WORTH_A_PROCESS = 0\n"
+        "import os\nfrom commlens.trace.importers import side_by_side as s\ns._WORTH = dict.fromkeys(s._WORTH, 0)\n"
         "os.cpu_count = lambda: 2\nfrom commlens.cli.app import main\nmain()\n"
     )
     trace(traces / "0.json", 0, kernels=400_000)

@@ -16,7 +16,7 @@ import pytest
 
 from commlens.errors import CommlensError, RunNotFoundError, TraceError, UsageError, WriteError
 from commlens.trace import Run, open_run
-from commlens.trace.importers import cache, convert, trace_events
+from commlens.trace.importers import cache, convert, side_by_side, trace_events
 from commlens.trace.importers.cache import FOLDER, import_run
 
 BASE = 1_735_632_360_000_000_000
@@ -351,15 +351,17 @@ def test_a_run_is_not_left_half_made(traces: Path, kept: Path, tmp_path: Path, m
     assert listed(tmp_path) == ["kept", "traces"]
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_side_by_side_make_the_same_run(
-    traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for rank in range(3):
         trace(traces / f"{rank}.json.gz", rank, 4, start=50 * rank, kernels=1 + rank)
     (traces / "bad.json").write_text('{"schemaVersion": 1}')
     told: list[tuple[int, int]] = []
     serial = import_run([traces], tmp_path / "serial")
-    monkeypatch.setattr(convert, "_WORTH_A_PROCESS", 0)
+    monkeypatch.setattr(side_by_side, "_method", lambda: method)
+    monkeypatch.setattr(side_by_side, "_WORTH", dict.fromkeys(side_by_side._WORTH, 0))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     parallel = import_run([traces], tmp_path / "parallel", progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -372,17 +374,21 @@ def _content(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
 
 
-def test_the_processes_do_not_run_the_callers_script(traces: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_processes_do_not_run_the_callers_script(method: str, traces: Path, tmp_path: Path) -> None:
     """Scripts without a main guard are common; a training script must not begin anew."""
     for rank in (0, 1):
         trace(traces / f"{rank}.json", rank, 2)
     script = tmp_path / "script.py"
     script.write_text(
         "print('began')\nimport sys, os\nfrom commlens.trace import open_run\n"
-        "from commlens.trace.importers import convert\nconvert._WORTH_A_PROCESS = 0\nos.cpu_count = lambda: 2\n"
+        "from commlens.trace.importers import side_by_side as s\ns._WORTH = dict.fromkeys(s._WORTH, 0)\n"
+        "os.cpu_count = lambda: 2\ns._method = lambda: sys.argv[2]\n"
         "print(sorted(open_run(sys.argv[1]).ranks))\n"
     )
-    done = subprocess.run([sys.executable, script, traces], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, script, traces, method], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.stdout, done.stderr) == ("began\n[0, 1]\n", "")
 
 
@@ -393,7 +399,7 @@ def killed(_: object) -> None:
 def test_a_process_that_is_killed(traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for rank in (0, 1):
         trace(traces / f"{rank}.json", rank, 2)
-    monkeypatch.setattr(convert, "_WORTH_A_PROCESS", 0)
+    monkeypatch.setattr(side_by_side, "_WORTH", dict.fromkeys(side_by_side._WORTH, 0))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(convert, "_read_one", killed)
     with pytest.raises(TraceError) as error:

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -20,14 +12,16 @@ from commlens.errors import RunNotFoundError, TraceError
 from commlens.trace.importers.formats import format_of, importer
 from commlens.trace.importers.imported import Column, ImportedRank
 from commlens.trace.importers.numbering import Part, numbered
+from commlens.trace.importers.side_by_side import each, workers_for
 from commlens.trace.schema import FORMAT_VERSION, IMPORTED, MISSING, RANK_FOLDER, TABLES
 
-_WORTH_A_PROCESS: Final = 24 << 20  # bytes on disk of all files together: below, starting processes costs more
 _NAMED: Final = 3
 UNNAMED: Final = "unnamed"
 _MOST_NAMES: Final = 2**15  # of the columns that have 16 bits for one
 
 Progress = Callable[[int, int], None]  # files done, files in all
+_Task: TypeAlias = tuple[str, Path, Path]  # format, file, where to write
+_Answer: TypeAlias = tuple[list[Part], str | None]  # or why there is none
 
 
 def convert(
@@ -89,50 +83,25 @@ def _few(paths: Sequence[Path]) -> str:
     return named if len(paths) <= _NAMED else f"{named} and {len(paths) - _NAMED} more"
 
 
-def _read_all(
-    format: str, files: Sequence[Path], into: Path, progress: Progress | None
-) -> Iterator[tuple[list[Part], str | None]]:
+def _read_all(format: str, files: Sequence[Path], into: Path, progress: Progress | None) -> Iterator[_Answer]:
     """The parts of each file in order, or why there are none; progress is told after each."""
     tasks = [(format, path, into / f"part-{place:06d}") for place, path in enumerate(files)]
-    for done, result in enumerate(_each(tasks), 1):
+    for done, result in enumerate(_read_each(tasks), 1):
         if progress is not None:
             progress(done, len(files))
         yield result
 
 
-def _each(tasks: Sequence[tuple[str, Path, Path]]) -> Iterable[tuple[list[Part], str | None]]:
-    workers = min(os.cpu_count() or 1, len(tasks))
-    if workers < 2 or sum(path.stat().st_size for _, path, _ in tasks) < _WORTH_A_PROCESS:
-        return map(_read_one, tasks)
-    return _side_by_side(tasks, workers)
+def _read_each(tasks: Sequence[_Task]) -> Iterator[_Answer]:
+    workers = workers_for(len(tasks), sum(path.stat().st_size for _, path, _ in tasks))
+    return each(_read_one, tasks, workers, _lost)
 
 
-def _side_by_side(tasks: Sequence[tuple[str, Path, Path]], workers: int) -> Iterator[tuple[list[Part], str | None]]:
-    # Ctrl-C ends the workers at once, and silently.
-    context, quiet = get_context("spawn"), (signal.SIGINT, signal.SIG_DFL)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=quiet) as pool:
-        with _without_main():
-            results = pool.map(_read_one, tasks)
-        try:
-            yield from results
-        except BrokenProcessPool:
-            raise TraceError(
-                "a process that read files was killed, perhaps for want of memory; give fewer files at once"
-            ) from None
+def _lost(task: _Task) -> _Answer:
+    return [], f"left out: {task[1]}: the process that read it was killed, perhaps for want of memory; give it alone"
 
 
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Processes that start meanwhile do not run the caller's script, as they otherwise would to know its names."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _read_one(task: tuple[str, Path, Path]) -> tuple[list[Part], str | None]:
+def _read_one(task: _Task) -> _Answer:
     format, path, folder = task
     try:
         ranks = importer(format).read(path)
@@ -153,10 +122,9 @@ def _keep(rank: ImportedRank, folder: Path) -> Part:
     for table, columns in rank.tables.items():
         fitting = {name: _fitting(rank.source, table, name, column) for name, column in columns.items()}
         write_table(folder, table, _named(fitting) if table == "collectives" else fitting)
-    notes = [f"{rank.source.name}: {note}" for note in rank.notes]
     start = min((_earliest(rank, *each) for each in _TIMES), default=0)
     start = 0 if start == np.iinfo(np.int64).max else start
-    return Part(rank.source, folder, rank.rank, rank.world_size, rank.info, rank.run, notes, start, _rows(rank))
+    return Part(rank.source, folder, rank.rank, rank.world_size, rank.info, rank.run, rank.notes, start, _rows(rank))
 
 
 def _fitting(source: Path, table: str, name: str, column: Column) -> Column:
@@ -188,6 +156,15 @@ def _rows(rank: ImportedRank) -> int:
     return sum(len(column[0] if isinstance(column, tuple) else column) for column in firsts)
 
 
+def _gathered(parts: Sequence[Part]) -> list[str]:
+    """What is to be said of files, those of which the same is to be said together."""
+    about: dict[str, list[Path]] = {}
+    for part in parts:
+        for note in part.notes:
+            about.setdefault(note, []).append(part.source)
+    return [f"{_few([Path(path.name) for path in paths])}: {note}" for note, paths in about.items()]
+
+
 def _write_run(into: Path, run_id: str, format: str, ranks: dict[int, Part], notes: Sequence[str]) -> None:
     from commlens.trace.writer import write_rank_info, write_run_info
 
@@ -213,7 +190,7 @@ def _write_run(into: Path, run_id: str, format: str, ranks: dict[int, Part], not
         for file in left.iterdir():
             file.unlink()
         left.rmdir()
-    own = [note for part in parts for note in part.notes]
+    own = _gathered(parts)
     write_run_info(
         into,
         {
