@@ -63,7 +63,8 @@ def _joining(ranks: Sequence[RankFacts], joined: Joined, path: CriticalPath | No
     unsplit = sum(int(own.unsplit.sum()) for own, _ in parts)
     exposed = sum(int(budget.exposed.sum()) for _, budget in parts)
     if unsplit > 0.01 * exposed:
-        reason = f"{100 * unsplit / exposed:.0f} % of exposed time belongs to collectives without a known counterpart"
+        share = f"{100 * unsplit / exposed:.0f} %"
+        reason = f"{share} of exposed time belongs to collectives that are not known on every rank"
         found.append(Abstention("wait-transfer-split", reason, "those collectives on every rank"))
     return found
 

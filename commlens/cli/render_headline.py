@@ -52,7 +52,9 @@ def _split(report: Report) -> str:
     if wait is None or transfer is None or not wait + transfer + unsplit:
         return "" if budget.exposed_ms is None else "How much of it is waiting for late ranks is not known."
     whole = wait + transfer + unsplit
-    parts = [f"{percent(wait, whole)} of it is waiting for late ranks", f"{percent(transfer, whole)} moving bytes"]
+    parts = [f"{percent(wait, whole)} of it is waiting for late ranks"]
+    if transfer or not unsplit:
+        parts.append(f"{percent(transfer, whole)} moving bytes")
     if unsplit >= 0.01 * whole:
         parts.append(f"{percent(unsplit, whole)} could not be split")
     return f"About {', '.join(parts)}."

@@ -214,3 +214,15 @@ def test_collectives_that_nobody_ends_contradict_nothing(tmp_path: Path, numbere
         truths[rank] = replace(truth, collectives=[*truth.collectives[:-1], hung])
     _, found = joined(tmp_path, truths)
     assert found.clocks.refusal is None
+
+
+def test_what_may_be_waiting_for_a_missing_rank_is_not_called_transfer(tmp_path: Path) -> None:
+    work = np.full((3, 6, 1), 10 * MS)
+    work[1], work[2] = 14 * MS, 30 * MS
+    job = BlockingJob(work, np.array([4 * MS]))
+    truths = {rank: truth for rank, truth in job.truths().items() if rank != 2}
+    budget = analyze(open_run(write_run(tmp_path / "run", truths, world_size=3))).time_budget
+    # Rank 0 surely waits 4 ms for rank 1. The 20 ms that follow are 16 of waiting for rank 2 and 4 of transfer.
+    assert budget.per_rank[0].exposed_wait_ms == pytest.approx(4)
+    assert budget.per_rank[0].exposed_unsplit_ms == pytest.approx(20)
+    assert budget.exposed_transfer_ms == 0

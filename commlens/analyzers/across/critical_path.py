@@ -23,6 +23,7 @@ from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
 TRANSFER, UNMATCHED, OTHER = "transfer", "unmatched communication", "other"
+UNSPLIT = "transfer, or waiting for a missing rank"
 _Key = tuple[str, int, str]  # kind, position of the rank, name of what it did ("group: op" of a transfer)
 
 
@@ -160,7 +161,7 @@ def _through(
             parts[UNMATCHED, line.position, name] += now - start
             return start, line
         arrival = max(begin, min(now, int(line.need[row])))
-        parts[TRANSFER, line.position, name] += now - arrival
+        parts[TRANSFER if line.waits.whole[row] else UNSPLIT, line.position, name] += now - arrival
         now, last_row = arrival, int(line.waits.last_row[row])
         line = lines[int(line.waits.last[row])]
         row, since = line.queued_behind(last_row), int(line.issued[last_row])

@@ -26,7 +26,8 @@ class Exposed:
 
     Attributes:
         row_wait: of each collective row, shape (rows,).
-        row_unsplit: of each row whose collective could not be matched across the ranks, shape (rows,).
+        row_unsplit: of each row whose collective could not be matched across the ranks; what is not waiting
+            of one that a rank took part in that was not recorded, shape (rows,).
         wait: of each analysed step, shape (steps,).
         transfer: of each analysed step, shape (steps,).
         unsplit: of each analysed step, shape (steps,).
@@ -42,17 +43,19 @@ class Exposed:
 def split_exposed(facts: RankFacts, waits: Waits) -> Exposed:
     """Split the standstill of one rank."""
     waiting, pieces = _while_waiting(facts, waits), facts.blocked
-    unknown = waits.need_ns[pieces.row] == MISSING
-    unsplit = merge(pieces.starts[unknown], pieces.ends[unknown])
+    unmatched = waits.need_ns[pieces.row] == MISSING
+    # Where a member was not recorded, what follows the last known arrival may be waiting for that one.
+    doubtful = unmatched | ~waits.whole[pieces.row]
+    surely = subtract(waiting, merge(pieces.starts[unmatched], pieces.ends[unmatched]))
+    unsplit = subtract(merge(pieces.starts[doubtful], pieces.ends[doubtful]), surely)
     exposed = facts.budget.exposed if facts.budget is not None else np.zeros(facts.steps.index.size, np.int64)
-    steps = facts.steps.start_ns, facts.steps.end_ns
-    step_wait = length_within(subtract(waiting, unsplit), *steps)
-    step_unsplit = length_within(unsplit, *steps)
-    inside = intersect(waiting, facts.steps.window)
-    waited = np.where(unknown, 0, length_within(inside, pieces.starts, pieces.ends))
+    steps, inside = (facts.steps.start_ns, facts.steps.end_ns), facts.steps.window
+    step_wait, step_unsplit = length_within(surely, *steps), length_within(unsplit, *steps)
+    waited = np.where(unmatched, 0, length_within(intersect(waiting, inside), pieces.starts, pieces.ends))
+    left = np.where(doubtful, length_within(intersect(unsplit, inside), pieces.starts, pieces.ends), 0)
     return Exposed(
         row_wait=pieces.per_row(waited),
-        row_unsplit=np.where(waits.need_ns == MISSING, facts.exposed_ns, 0),
+        row_unsplit=pieces.per_row(left),
         wait=step_wait,
         transfer=exposed - step_wait - step_unsplit if facts.budget is not None else exposed,
         unsplit=step_unsplit,

@@ -35,6 +35,7 @@ class Waits:
         last_row: row of that rank's part.
         shortest_ns: smallest duration of its collective over the ranks, which needs no common clock; MISSING
             where an end is only an upper bound or a member was not recorded.
+        whole: every member was recorded, so that what was not waiting was transfer; bool.
     """
 
     need_ns: Ints
@@ -43,6 +44,7 @@ class Waits:
     last: Ints
     last_row: Ints
     shortest_ns: Ints
+    whole: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def find_waits(
 
 
 def _unknown(rows: int) -> Waits:
-    return Waits(*(np.full(rows, MISSING, np.int64) for _ in range(6)))
+    return Waits(*(np.full(rows, MISSING, np.int64) for _ in range(6)), np.zeros(rows, bool))
 
 
 def _split(ranks: Sequence[RankFacts], matched: Matched, clocks: Clocks, waits: Sequence[Waits]) -> Timed:
@@ -164,6 +166,7 @@ def _split_block(block: _Block, clocks: Clocks, waits: Sequence[Waits], out: Tim
         target.wait_ns[own], target.transfer_ns[own] = wait[line][known], transfer[line][known]
         target.last[own] = positions[source]
         target.last_row[own] = block.rows[source, np.flatnonzero(known)]
+        target.whole[own] = block.matched.communicator.complete
     part = block.part
     out.time_ns[part][known] = block.arrivals.max(axis=0)[known]
     out.skew_ns[part][known] = (block.arrivals.max(axis=0) - block.arrivals.min(axis=0))[known]

@@ -75,7 +75,8 @@ def _nothing(files: Sequence[Path], notes: Sequence[str], unknown: Sequence[Path
         first = notes[0].removeprefix("left out: ")
         return first if len(notes) == 1 else f"none of {len(notes)} files could be read: {first}"
     formats = ", ".join(IMPORTED.values())
-    return f"{_few(unknown or files)} is no run, and of no format that commlens reads: {formats}; check the path"
+    verb = "is" if len(unknown or files) == 1 else "are"
+    return f"{_few(unknown or files)} {verb} no run, and of no format that commlens reads: {formats}; check the path"
 
 
 def _few(paths: Sequence[Path]) -> str:

@@ -22,8 +22,9 @@ _EVENT: Final = re.compile(rb'\{\s*"(?:ph|name|cat|pid|ts|args)"')  # how they b
 _END: Final = re.compile(rb"\}\s*(?:,\s*)?\]")
 # An open string reaches to the end of the data: without that each of its quotes would be tried as a beginning.
 _STRING: Final = rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)'
-_BRACKET: Final = re.compile(_STRING + rb"|[][{}]", re.DOTALL)
-_STRING_OR_NO_NUMBER: Final = re.compile(rb"(%b)|-?\b(?:NaN|Infinity|nan|inf)\b" % _STRING, re.DOTALL)
+_BRACKET: Final = re.compile(rb'(?:%b[^][{}"]*){1,64}|[][{}]' % _STRING, re.DOTALL)  # or strings, many at once
+_NO_NUMBER: Final = re.compile(rb"-?\b(?:NaN|Infinity|nan|inf)\b")
+_STRING_OR_NO_NUMBER: Final = re.compile(rb"(%b)|%b" % (_STRING, _NO_NUMBER.pattern), re.DOTALL)
 
 
 class Event(msgspec.Struct, gc=False):
@@ -95,6 +96,8 @@ def repaired(data: bytes) -> bytes:
     """JSON as some writers have it (bytes that are not UTF-8, NaN and infinities) made valid."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(data).encode() + decoder.getstate()[0]  # a letter that is cut at the end stays as it is
+    if not _NO_NUMBER.search(text):  # to go through all strings takes far longer
+        return text
     return _STRING_OR_NO_NUMBER.sub(lambda found: found[1] or b"null", text)
 
 

@@ -1,0 +1,114 @@
+"""Whether a change made steps shorter: rounds of the job without it and with it, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from commlens.analyzers.columns import read_columns
+from commlens.analyzers.grouped import Floats
+from commlens.analyzers.steps import find_steps
+
+if TYPE_CHECKING:
+    from commlens.trace import Run
+
+CONFIRMED, NO_EFFECT, WORSE, INCONCLUSIVE = VERDICTS = ("confirmed", "no effect", "worse", "inconclusive")
+LEVEL = 0.9  # of the interval
+FEWEST_STEPS = 5  # of a round: below, its median says little
+SMALL = 0.02  # of the step: a gain that nobody cares for
+_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Step times before and after, ms; the gain is positive where steps became shorter.
+
+    Attributes:
+        before_ms: mean over rounds of their median step.
+        after_ms: as above.
+        gain_ms: the difference.
+        low_ms: the lower end of the gain's interval.
+        high_ms: its upper end.
+        verdict: one of `VERDICTS`.
+        spread_ms: the most that medians of rounds on the same side differ by.
+    """
+
+    before_ms: float
+    after_ms: float
+    gain_ms: float
+    low_ms: float
+    high_ms: float
+    verdict: str
+    spread_ms: float
+
+
+def compare_steps(before: Sequence[Floats], after: Sequence[Floats], seed: int = 0) -> Measured:
+    """Compare rounds that took turns: before, after, before, after, ...
+
+    Args:
+        before: step times of each round in ms, shape (steps,) each, warm-up left out.
+        after: as many rounds.
+
+    Raises:
+        ValueError: There is no round, one has no step, or the sides have different numbers of them.
+    """
+    if not before or len(before) != len(after) or any(not steps.size for steps in (*before, *after)):
+        raise ValueError("rounds of both sides, with a step each, are needed")
+    medians = [np.array([np.median(steps) for steps in side]) for side in (before, after)]
+    before_ms, after_ms = (float(side.mean()) for side in medians)
+    gain, spread = before_ms - after_ms, max(float(np.ptp(side)) for side in medians)
+    low, high = np.quantile(_gains(before, after, seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    fewest = min(steps.size for steps in (*before, *after))
+    sure = len(before) > 1 and fewest >= FEWEST_STEPS
+    verdict = _verdict(before_ms, gain, float(low), float(high), spread) if sure else INCONCLUSIVE
+    return Measured(*(round(ms, 6) for ms in (before_ms, after_ms, gain, low, high)), verdict, round(spread, 6))
+
+
+def _verdict(before_ms: float, gain: float, low: float, high: float, spread: float) -> str:
+    """In words; between a gain and none, what differs from round to round decides."""
+    if spread < abs(gain) and low > 0:
+        return CONFIRMED
+    if spread < abs(gain) and high < 0:
+        return WORSE
+    if max(abs(low), abs(high), spread) <= SMALL * before_ms:
+        return NO_EFFECT
+    return INCONCLUSIVE
+
+
+def _gains(before: Sequence[Floats], after: Sequence[Floats], seed: int) -> Floats:
+    """Gains of resampled rounds and steps, shape (draws,).
+
+    Rounds are drawn in pairs: what drifted slowly was about the same in both. Steps are drawn in blocks
+    (Künsch 1989): a slow step is often followed by another.
+    """
+    random = np.random.default_rng(seed)
+    drawn = [_medians(one, random) - _medians(other, random) for one, other in zip(before, after, strict=True)]
+    pairs = random.integers(len(drawn), size=(len(drawn), _DRAWS))
+    return np.asarray(np.take_along_axis(np.array(drawn), pairs, axis=0).mean(axis=0))
+
+
+def _medians(steps: Floats, random: np.random.Generator) -> Floats:
+    """Medians of a round's resampled steps, shape (draws,)."""
+    block = max(1, round(steps.size ** (1 / 3)))
+    starts = random.integers(steps.size, size=(_DRAWS, -(-steps.size // block), 1))
+    places = (starts + np.arange(block)).reshape(_DRAWS, -1)[:, : steps.size] % steps.size
+    return np.asarray(np.median(steps[places], axis=1))
+
+
+def step_times(run: Run, cut: int) -> Floats:
+    """Steps of a run without its warm-up in ms, means over ranks, shape (steps,).
+
+    Args:
+        cut: steps to leave out at the start; of a short run a third of all.
+    """
+    found = [find_steps(read_columns(rank)) for rank in run.ranks.values()]
+    found = [steps for steps in found if steps.index.size]
+    if not found:
+        return np.zeros(0)
+    first = min(cut, max(steps.count for steps in found) // 3)
+    common = set.intersection(*(set(steps.index[steps.index >= first].tolist()) for steps in found))
+    kept = [(steps.end_ns - steps.start_ns)[np.isin(steps.index, list(common))] for steps in found]
+    return np.asarray(np.mean(kept, axis=0) / 1e6)
