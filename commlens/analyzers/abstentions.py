@@ -72,8 +72,9 @@ def _joining(ranks: Sequence[RankFacts], joined: Joined, path: CriticalPath | No
 def name_ranks(ranks: Iterable[int]) -> str:
     """Ranks in words: "rank 3", "ranks 0-3, 8"."""
     numbers = sorted(ranks)
-    starts = [n for n in numbers if n - 1 not in numbers]
-    ends = [n for n in numbers if n + 1 not in numbers]
+    known = set(numbers)
+    starts = [n for n in numbers if n - 1 not in known]
+    ends = [n for n in numbers if n + 1 not in known]
     spans = [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
     return ("rank " if len(numbers) == 1 else "ranks ") + ", ".join(spans)
 

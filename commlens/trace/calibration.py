@@ -132,7 +132,7 @@ def _from_json(path: Path, text: str) -> Calibration:
         )
     try:
         return _parsed(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise TraceError(f"{path} is damaged ({why}); {_AGAIN}") from None
 

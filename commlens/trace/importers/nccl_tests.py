@@ -53,7 +53,7 @@ def read_log(path: Path, text: str) -> Calibration:
         op = _op(path, stretch)
         key = op, _group_size(path, op, stretch), _scope(stretch)
         for row in stretch.rows:
-            if (time := _time(op, row)) and row.bytes:
+            if (time := _time(op, row) or 0.0) > 0 and row.bytes:
                 times[key][row.bytes].append(time)
     entries = [_entry(*key, sizes) for key, sizes in times.items() if sizes]
     if not entries:

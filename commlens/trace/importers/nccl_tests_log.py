@@ -5,6 +5,7 @@ The columns are those of each table's own header (github.com/NVIDIA/nccl-tests, 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,10 @@ _TIMES: Final = frozenset({"time", "cputime"})
 
 _TAG = re.compile(r"^\[\d+,\d+\]<std(?:out|err)>:")  # mpirun --tag-output
 _PROGRAM = re.compile(r"([a-z_]+)_perf(?![a-z])")
-_THREADS = re.compile(r"nThread (\d+) nGpus (\d+)")
+_THREADS = re.compile(r"nThread (\d{1,6}) nGpus (\d{1,6})\b")
 _RANK = re.compile(r"#\s+Rank\s+(\d+)\s.*\son\s+(\S+)\s+device")
-_LIBRARY = re.compile(r"nccl-library=(\d+)")
+_COUNT = re.compile(r"\d{1,18}")
+_LIBRARY = re.compile(r"nccl-library=(\d{1,9})\b")
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _row(line: str, header: Sequence[str]) -> Row | None:
     """The numbers of a line, None where it is no row."""
     words = line.split()
     bodies = [place for place, word in enumerate(header) if word in _TIMES]
-    if len(words) <= bodies[0] or not (words[0].isdigit() and words[1].isdigit()):
+    if len(words) <= bodies[0] or not (_COUNT.fullmatch(words[0]) and _COUNT.fullmatch(words[1])):
         return None
     parts = [_numbers(words[start : start + 3]) for start in bodies[:2] if len(words) > start]
     out, into = parts if len(parts) == 2 else [_numbers([]), *parts]  # a replayed trace has in-place times only
@@ -115,6 +117,7 @@ def _numbers(words: Sequence[str]) -> tuple[float | None, float | None, float | 
 
 def _number(word: str) -> float | None:
     try:
-        return float(word)
+        number = float(word)
     except ValueError:  # "N/A"
         return None
+    return number if math.isfinite(number) else None
