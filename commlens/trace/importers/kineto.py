@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from commlens.trace.importers.content import Content
 from commlens.trace.importers.imported import Column, ImportedRank
-from commlens.trace.importers.kineto_collectives import MOST_RANKS, Clock, Device, collectives, groups
+from commlens.trace.importers.kineto_collectives import collectives
+from commlens.trace.importers.kineto_device import Clock, Device
+from commlens.trace.importers.kineto_groups import MOST_RANKS, groups
 from commlens.trace.importers.kineto_rows import Rows
 from commlens.trace.importers.trace_events import TraceEvents
 from commlens.trace.schema import KERNEL_KINDS, STEP_MARK
@@ -50,7 +52,7 @@ def read(path: Path) -> list[ImportedRank]:
     notes = _notes(events, rows)
     members = groups(rows, about.distributed)
     world_size = _number(about.distributed.get("world_size"))
-    table = collectives(rows, device, clock, members, world_size)
+    table = collectives(rows, device, clock, members)
     return [
         ImportedRank(
             source=path,

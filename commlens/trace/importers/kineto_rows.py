@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from math import prod
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from commlens.trace.importers.event_pieces import Event
+from commlens.trace.importers.kineto_args import CommArgs, comm_args, device_args, launch_args
 from commlens.trace.kernel_names import classify
 from commlens.trace.schema import COMMUNICATION, COPY
 
@@ -30,46 +31,8 @@ _MARKS: Final = (
     "DistributedDataParallel.forward",
     "FullyShardedDataParallel.forward",
 )
-
-
-class CommArgs(msgspec.Struct, gc=False):
-    """What the profiler says of a collective, on its kernel or on the host's call."""
-
-    name: str = msgspec.field(default="", name="Collective name")
-    dtype: str = ""
-    in_nelems: int = msgspec.field(default=-1, name="In msg nelems")
-    out_nelems: int = msgspec.field(default=-1, name="Out msg nelems")
-    group_size: int = msgspec.field(default=-1, name="Group size")
-    group: str = msgspec.field(default="", name="Process Group Name")
-    desc: str = msgspec.field(default="", name="Process Group Description")
-    ranks: Any = msgspec.field(default=None, name="Process Group Ranks")
-    first_rank: int = msgspec.field(default=-1, name="Global rank start")
-    stride: int = msgspec.field(default=-1, name="Global rank stride")
-    seq: int = msgspec.field(default=-1, name="Seq")
-    source: int = msgspec.field(default=-1, name="Src Rank")
-    destination: int = msgspec.field(default=-1, name="Dst Rank")
-    dims: Any = msgspec.field(default=None, name="Input Dims")
-    types: Any = msgspec.field(default=None, name="Input type")
-    inputs: Any = msgspec.field(default=None, name="Concrete Inputs")
-
-
-_NOTHING: Final = CommArgs()
-
-
-_Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-
-
-class _LaunchArgs(msgspec.Struct, gc=False):
-    correlation: _Int = -1
-
-
-class _DeviceArgs(_LaunchArgs, gc=False):  # ROCm's launches have a stream too, of another kind
-    device: _Int = 0
-    stream: _Int = 0
-    grid: Annotated[list[_Int], msgspec.Meta(max_length=3)] = []
-
-
-_SomeArgs = TypeVar("_SomeArgs", _LaunchArgs, _DeviceArgs)
+_LONGEST_NAME: Final = 4096  # letters of a kernel's name that are looked at
+_LATEST_US: Final = 2.0**61 / 1000  # beyond is damage; in ns even the sum of a time and a duration still fits
 
 
 class Call(msgspec.Struct, gc=False):
@@ -80,14 +43,6 @@ class Call(msgspec.Struct, gc=False):
     start: float
     end: float
     args: CommArgs
-
-
-_comm_args: Final = msgspec.json.Decoder(CommArgs, strict=False)
-_device_args: Final = msgspec.json.Decoder(list[_DeviceArgs], strict=False)
-_launch_args: Final = msgspec.json.Decoder(list[_LaunchArgs], strict=False)
-_BAD: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
-_LONGEST_NAME: Final = 4096  # letters of a kernel's name that are looked at
-_LATEST_US: Final = 2.0**61 / 1000  # beyond is damage; in ns even the sum of a time and a duration still fits
 
 
 class Rows:
@@ -147,8 +102,8 @@ class Rows:
         codes = [self._code(event) for event in sane]
         for place, (event, code) in enumerate(zip(sane, codes, strict=True), self._count):
             if self.kinds[code] == COMMUNICATION:
-                self.comm_args[place] = _decoded(event)
-        args = _all_args(sane, _device_args, _DeviceArgs())
+                self.comm_args[place] = comm_args(event)
+        args = device_args(sane)
         self._count += len(sane)
         self._device.append(
             np.array(
@@ -176,7 +131,7 @@ class Rows:
 
     def _take_launches(self, events: list[Event]) -> None:
         if events:
-            args = _all_args(events, _launch_args, _LaunchArgs())
+            args = launch_args(events)
             rows = [[e.ts for e in events], [a.correlation for a in args], self._thread_codes(events)]
             found = np.array(rows, np.float64)
             self._launches.append(found[:, np.abs(found[0]) < _LATEST_US])
@@ -200,7 +155,7 @@ class Rows:
 
     def _take_call(self, event: Event) -> None:
         # Of the operators only the time is used, and there are as many as collectives.
-        args = _NOTHING if event.name.startswith("c10d::") else _decoded(event)
+        args = CommArgs() if event.name.startswith("c10d::") else comm_args(event)
         self.calls.append(Call(event.name, self._thread(event.tid), event.ts, event.ts + event.dur, args))
 
     def _launches_work(self, name: str) -> bool:
@@ -218,27 +173,3 @@ class Rows:
 
     def _thread(self, tid: Any) -> int:
         return self._threads.setdefault(tid if isinstance(tid, int | str) else repr(tid), len(self._threads))
-
-
-def _decoded(event: Event) -> CommArgs:
-    try:
-        return _comm_args.decode(event.args)
-    except _BAD:
-        return CommArgs()
-
-
-def _all_args(
-    events: list[Event], decoder: msgspec.json.Decoder[list[_SomeArgs]], unknown: _SomeArgs
-) -> list[_SomeArgs]:
-    """The arguments of all events, decoded at once; of those that cannot be, `unknown`."""
-    try:
-        return decoder.decode(b"[%b]" % b",".join([event.args for event in events]))
-    except _BAD:
-        return [_args(event, decoder, unknown) for event in events]
-
-
-def _args(event: Event, decoder: msgspec.json.Decoder[list[_SomeArgs]], unknown: _SomeArgs) -> _SomeArgs:
-    try:
-        return decoder.decode(b"[%b]" % event.args)[0]
-    except _BAD:
-        return unknown
