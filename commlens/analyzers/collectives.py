@@ -14,7 +14,7 @@ from commlens.analyzers.across.peaks import efficiency, peak_time_ns
 from commlens.analyzers.across.transfers import ALIGNED, BLURRED, CLOCK_FREE, CostLine
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.grouped import Floats, sums
-from commlens.analyzers.intervals import Ints
+from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.pooled import Pool
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.ops import busbw_factor
@@ -126,7 +126,7 @@ class _Table:
         rows, steps = np.zeros(self.pool.count), np.zeros(self.pool.count)
         for facts, chosen, keys in zip(self.ranks, self.pool.chosen, self.pool.keys, strict=True):
             rows += sums(facts.analysed[chosen], keys, self.pool.count)
-            steps[np.unique(keys)] += facts.steps.index.size
+            steps[distinct(keys)] += facts.steps.index.size
         return _over(rows, steps)
 
     def _exposed_ms(self) -> Floats:

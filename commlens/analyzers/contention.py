@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,7 +114,8 @@ def find_contention(ranks: Sequence[RankFacts]) -> tuple[Contention, ...]:
 
 def _line(own: Sequence[tuple[Slowed, int]], ranks: int) -> Contention:
     first = own[0][0]
-    alone, beside = (median(getattr(each, name) for each, _ in own) / 1e6 for name in ("alone_ns", "beside_ns"))
+    alone = float(np.median([each.alone_ns for each, _ in own])) / 1e6
+    beside = float(np.median([each.beside_ns for each, _ in own])) / 1e6
     return Contention(
         name=first.name,
         blocks=None if first.blocks == MISSING else first.blocks,
@@ -125,5 +125,5 @@ def _line(own: Sequence[tuple[Slowed, int]], ranks: int) -> Contention:
         alone_ms=round(alone, 6),
         beside_ms=round(beside, 6),
         slowdown=round(beside / alone, 4),
-        lost_ms_per_step=round(mean(each.lost_ns / steps for each, steps in own) * len(own) / ranks / 1e6, 6),
+        lost_ms_per_step=round(sum(each.lost_ns / steps for each, steps in own) / ranks / 1e6, 6),
     )

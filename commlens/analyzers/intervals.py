@@ -6,7 +6,7 @@ intervals say "merged"; `merge` makes them, and every function here returns them
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,21 @@ class Intervals(NamedTuple):
 
     starts: Ints
     ends: Ints
+
+
+def distinct(values: NDArray[Any]) -> NDArray[Any]:
+    """Distinct values, ascending. numpy's `unique` hashes integers, which takes longer, and loads numpy.ma."""
+    ordered = np.sort(values, kind="stable")
+    keep = np.ones(ordered.size, bool)
+    keep[1:] = ordered[1:] != ordered[:-1]
+    return ordered[keep]
+
+
+def common(first: Ints, *others: Ints) -> Ints:
+    """Distinct values that are in every array, ascending."""
+    for other in others:
+        first = first[np.isin(first, other)]
+    return distinct(first)
 
 
 def merge(starts: ArrayLike, ends: ArrayLike) -> Intervals:
@@ -81,7 +96,7 @@ def shared_within(few: Intervals, many: Intervals, starts: Ints, ends: Ints) -> 
 
 def cut(merged: Intervals, times: Ints) -> Intervals:
     """Merged intervals, cut into two at each of `times` that lies within one: sorted, disjoint, maybe touching."""
-    starts = np.unique(np.concatenate([merged.starts, times[_inside(merged, times)]]))
+    starts = distinct(np.concatenate([merged.starts, times[_inside(merged, times)]]))
     whole = merged.ends[np.searchsorted(merged.starts, starts, side="right") - 1]
     return Intervals(starts, np.minimum(whole, np.append(starts[1:], _NEVER)))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from commlens.analyzers.columns import Columns
 from commlens.analyzers.grouped import Floats, by_key, percentiles, sums
-from commlens.analyzers.intervals import Ints
+from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
@@ -104,7 +104,7 @@ class Pool:
         found: list[set[str]] = [set() for _ in range(self.count)]
         for facts, rows, keys in zip(self.ranks, self.chosen, self.keys, strict=True):
             column = facts.columns.words[name]
-            pairs = np.unique(keys * (len(column.words) + 1) + column.codes[rows] + 1)
+            pairs = distinct(keys * (len(column.words) + 1) + column.codes[rows] + 1)
             for kind, code in zip(*(each.tolist() for each in np.divmod(pairs, len(column.words) + 1)), strict=True):
                 found[kind].add(column.words[code - 1] if code else "")
         return ["mixed" if len(words) > 1 else next(iter(words), "") for words in found]
@@ -145,7 +145,7 @@ def _uneven(ranks: Sequence[RankFacts], chosen: Sequence[NDArray[np.intp]]) -> d
     for facts, rows in zip(ranks, chosen, strict=True):
         columns, group = facts.columns, facts.columns.words["group"]
         own = rows[columns.words["op"].equals("all_to_all")[rows]]
-        for code in np.unique(group.codes[own]).tolist():
+        for code in distinct(group.codes[own]).tolist():
             these = own[group.codes[own] == code]
             table = np.array([columns.collectives[name][these] for name in ("seq", "in_bytes", "out_bytes", "bytes")])
             parts.setdefault(group.words[code] if code != MISSING else "", []).append(table)

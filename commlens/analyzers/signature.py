@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from commlens.analyzers.intervals import Ints
+from commlens.analyzers.intervals import Ints, distinct
 
 REPETITIONS = 3  # fewer could be chance
 _CANDIDATES = 2000  # periods tried: bounds the cost on a sequence that never repeats
@@ -52,7 +52,7 @@ def _candidates(tokens: Ints) -> list[int]:
     if tokens.size < REPETITIONS:
         return []
     middle = tokens.size // 2
-    distances = np.unique(np.abs(np.flatnonzero(tokens == tokens[middle]) - middle))
+    distances = distinct(np.abs(np.flatnonzero(tokens == tokens[middle]) - middle))
     return [int(d) for d in distances if 0 < d <= tokens.size // REPETITIONS][:_CANDIDATES]
 
 

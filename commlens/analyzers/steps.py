@@ -10,7 +10,7 @@ import numpy as np
 
 from commlens.analyzers.columns import Columns
 from commlens.analyzers.grouped import group_keys
-from commlens.analyzers.intervals import Intervals, Ints, merge
+from commlens.analyzers.intervals import Intervals, Ints, distinct, merge
 from commlens.analyzers.signature import repetition_starts
 from commlens.trace.schema import MISSING, STEP_MARK
 
@@ -128,7 +128,7 @@ def _optimizer_ends(columns: Columns) -> Ints:
     ends, names = columns.phases["end_ns"][rows], columns.phase_words["name"].codes[rows]
     if not rows.size:
         return ends
-    return np.unique(ends[names == names[np.argmin(ends)]])
+    return distinct(ends[names == names[np.argmin(ends)]])
 
 
 def _between(bounds: Ints, how: str, before: int) -> Steps:

@@ -19,7 +19,7 @@ CONFIRMED, NO_EFFECT, WORSE, INCONCLUSIVE = VERDICTS = ("confirmed", "no effect"
 LEVEL = 0.9  # of the interval
 FEWEST_STEPS = 5  # of a round: below, its median says little
 SMALL = 0.02  # of the step: a gain that nobody cares for
-_DRAWS = 2000
+_DRAWS, _REPEATS = 2000, 10  # the tails of few rounds need more draws than medians
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,15 @@ def compare_steps(before: Sequence[Floats], after: Sequence[Floats], seed: int =
     fewest = min(steps.size for steps in (*before, *after))
     sure = len(before) > 1 and fewest >= FEWEST_STEPS
     verdict = _verdict(before_ms, gain, float(low), float(high), spread) if sure else INCONCLUSIVE
-    return Measured(*(round(ms, 6) for ms in (before_ms, after_ms, gain, low, high)), verdict, round(spread, 6))
+    return Measured(
+        before_ms=round(before_ms, 6),
+        after_ms=round(after_ms, 6),
+        gain_ms=round(gain, 6),
+        low_ms=round(float(low), 6),
+        high_ms=round(float(high), 6),
+        verdict=verdict,
+        spread_ms=round(spread, 6),
+    )
 
 
 def _verdict(before_ms: float, gain: float, low: float, high: float, spread: float) -> str:
@@ -79,19 +87,27 @@ def _verdict(before_ms: float, gain: float, low: float, high: float, spread: flo
 
 
 def _gains(before: Sequence[Floats], after: Sequence[Floats], seed: int) -> Floats:
-    """Gains of resampled rounds and steps, shape (draws,).
+    """Gains as they might have come out, shape (draws,).
 
-    Rounds are drawn in pairs: what drifted slowly was about the same in both. Steps are drawn in blocks
-    (Künsch 1989): a slow step is often followed by another.
+    Steps are resampled within each round. Of rounds there are too few for that (of two, the interval would hold the
+    gain half of the time): what pairs of neighbouring rounds differ by goes in as Student's t. Pairs, because
+    what drifted slowly was about the same in both.
     """
     random = np.random.default_rng(seed)
-    drawn = [_medians(one, random) - _medians(other, random) for one, other in zip(before, after, strict=True)]
-    pairs = random.integers(len(drawn), size=(len(drawn), _DRAWS))
-    return np.asarray(np.take_along_axis(np.array(drawn), pairs, axis=0).mean(axis=0))
+    pairs = list(zip(before, after, strict=True))
+    within = np.mean([_medians(one, random) - _medians(other, random) for one, other in pairs], axis=0)
+    if len(pairs) < 2:
+        return np.asarray(within)
+    gains = [np.median(one) - np.median(other) for one, other in pairs]
+    error = np.std(gains, ddof=1) / np.sqrt(len(gains))
+    return np.asarray(np.tile(within, _REPEATS) + error * random.standard_t(len(gains) - 1, _DRAWS * _REPEATS))
 
 
 def _medians(steps: Floats, random: np.random.Generator) -> Floats:
-    """Medians of a round's resampled steps, shape (draws,)."""
+    """Medians of a round's resampled steps, shape (draws,).
+
+    They are drawn in blocks (Künsch 1989), as a slow step is often followed by another.
+    """
     block = max(1, round(steps.size ** (1 / 3)))
     starts = random.integers(steps.size, size=(_DRAWS, -(-steps.size // block), 1))
     places = (starts + np.arange(block)).reshape(_DRAWS, -1)[:, : steps.size] % steps.size

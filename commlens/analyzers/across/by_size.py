@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.grouped import Floats
-from commlens.analyzers.intervals import Ints
+from commlens.analyzers.intervals import Ints, distinct
 
 MANY = 20  # samples from which a size's own scatter is trusted
 MEDIAN = 1.2533  # standard error of a median over that of a mean, of a normal distribution
@@ -96,7 +96,7 @@ def by_size(bytes: Ints, transfer_ns: Ints) -> Sizes | None:
     size, time = bytes[usable].astype(np.float64), transfer_ns[usable].astype(np.float64)
     order = np.lexsort((time, size))
     size, time = size[order], time[order]
-    keys = size if np.unique(size).size <= _MOST else np.floor(_PER_OCTAVE * np.log2(size))
+    keys = size if distinct(size).size <= _MOST else np.floor(_PER_OCTAVE * np.log2(size))
     starts = np.flatnonzero(np.diff(keys, prepend=-1.0))[1:]
     parts = zip(np.split(size, starts), np.split(time, starts), strict=True)
     # A median of zero lies below what the clock resolves, and has no relative error.
@@ -107,7 +107,7 @@ def by_size(bytes: Ints, transfer_ns: Ints) -> Sizes | None:
     return Sizes(
         used_size,
         used_time,
-        int(np.unique(used_size).size),
+        int(distinct(used_size).size),
         np.array([np.median(part) for part, _ in timed]),
         _without_outliers([np.sort(times) for _, times in timed]),
     )

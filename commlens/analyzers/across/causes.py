@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from commlens.analyzers.across.matching import EVERYONE, Matched
 from commlens.analyzers.across.selftime import ELSEWHERE, INPUT, own_time
 from commlens.analyzers.across.stragglers import Late
 from commlens.analyzers.grouped import Floats
-from commlens.analyzers.intervals import Ints
+from commlens.analyzers.intervals import Ints, common
 from commlens.analyzers.own_work import HOST_BOUND
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING, PHASES
@@ -71,7 +70,7 @@ def _by_own_time(
         name: np.array([p[name][np.searchsorted(f.steps.index, steps)] for f, p in zip(ranks, parts, strict=True)])
         for name in parts[0]
     }
-    others = np.setdiff1d(np.arange(len(ranks)), positions)
+    others = np.delete(np.arange(len(ranks)), list(positions))
     if not positions or not others.size:
         longer = {name: float(np.median(t.max(axis=0) - np.median(t, axis=0))) / 1e6 for name, t in tables.items()}
     else:
@@ -93,7 +92,7 @@ _KINDS = {INPUT: "late input", ELSEWHERE: "late launch", HOST_BOUND: "late launc
 
 def _by_lanes(ranks: Sequence[RankFacts], joined: Joined, lateness: Lateness, late: Late) -> Cause:
     """What the device did longer; where it had nothing to do, the host's pause tells more exactly how long."""
-    steps = reduce(np.intersect1d, [facts.steps.index for facts in ranks])
+    steps = common(*(facts.steps.index for facts in ranks))
     if not steps.size:
         return _by_launch(ranks, joined.matched, joined.clocks, late.positions, lateness.per_step)
     found = _by_own_time(ranks, joined.exposed, steps, late.positions)
@@ -116,7 +115,7 @@ def _by_launch(
     shows in the gap between its launches, which the others do not have.
     """
     table = _largest(ranks, matched)
-    others = np.setdiff1d(np.arange(len(ranks)), positions)
+    others = np.delete(np.arange(len(ranks)), list(positions))
     if table is None or not table.size or not others.size or not positions:
         return _UNKNOWN
     host = [_host(ranks, clocks, position, table[position]) for position in range(len(ranks))]

@@ -17,7 +17,7 @@ import numpy as np
 from commlens.analyzers.across.clocks import Clocks
 from commlens.analyzers.across.communicators import split_by
 from commlens.analyzers.across.waits import Waits
-from commlens.analyzers.intervals import Intervals, Ints, length_within
+from commlens.analyzers.intervals import Intervals, Ints, common, length_within
 from commlens.analyzers.own_work import IDLE, own_work
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -49,21 +49,19 @@ def find_path(ranks: Sequence[RankFacts], waits: Sequence[Waits], clocks: Clocks
     lines = [
         _Line(facts, own, clocks, position) for position, (facts, own) in enumerate(zip(ranks, waits, strict=True))
     ]
-    common = ranks[0].steps.index
-    for facts in ranks[1:]:
-        common = np.intersect1d(common, facts.steps.index)
-    if not common.size:
+    shared = common(*(facts.steps.index for facts in ranks))
+    if not shared.size:
         return None
-    starts, ends = (np.array([line.bounds(common)[side] for line in lines]) for side in (0, 1))
+    starts, ends = (np.array([line.bounds(shared)[side] for line in lines]) for side in (0, 1))
     parts: defaultdict[_Key, int] = defaultdict(int)
     total = 0
-    for step in range(common.size):
+    for step in range(shared.size):
         begin, end = int(starts[:, step].max()), int(ends[:, step].max())
         _walk(lines, int(ends[:, step].argmax()), begin, end, parts)
         total += end - begin
     for line in lines:
         line.charge_own_time(parts)
-    return Path(int(common.size), total, {key: ns for key, ns in parts.items() if ns})
+    return Path(int(shared.size), total, {key: ns for key, ns in parts.items() if ns})
 
 
 class _Line:
@@ -161,7 +159,7 @@ def _through(
             parts[UNMATCHED, line.position, name] += now - start
             return start, line
         arrival = max(begin, min(now, int(line.need[row])))
-        parts[TRANSFER if line.waits.whole[row] else UNSPLIT, line.position, name] += now - arrival
+        parts[TRANSFER if line.waits.whole[row] == 1 else UNSPLIT, line.position, name] += now - arrival
         now, last_row = arrival, int(line.waits.last_row[row])
         line = lines[int(line.waits.last[row])]
         row, since = line.queued_behind(last_row), int(line.issued[last_row])

@@ -10,7 +10,7 @@ import numpy as np
 from commlens.analyzers.across.matching import BY_SEQUENCE, Matched, _alike, _codes
 from commlens.analyzers.across.shifts import Shift, find_shift
 from commlens.analyzers.columns import Column
-from commlens.analyzers.intervals import Ints
+from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import DTYPES, MISSING
 
@@ -122,7 +122,7 @@ def _tokens(parts: Sequence[Ints], rows: Ints) -> Ints:
 
 def _sides(members: Sequence[int], tokens: Ints, rows: Ints) -> tuple[Side, ...]:
     sides = []
-    for token in np.unique(tokens[tokens != MISSING]):
+    for token in distinct(tokens[tokens != MISSING]):
         own = np.flatnonzero(tokens == token).tolist()
         sides.append(Side(tuple(members[index] for index in own), int(rows[own[0]])))
     return tuple(sorted(sides, key=lambda side: (-len(side.ranks), side.ranks)))

@@ -45,7 +45,7 @@ def split_exposed(facts: RankFacts, waits: Waits) -> Exposed:
     waiting, pieces = _while_waiting(facts, waits), facts.blocked
     unmatched = waits.need_ns[pieces.row] == MISSING
     # Where a member was not recorded, what follows the last known arrival may be waiting for that one.
-    doubtful = unmatched | ~waits.whole[pieces.row]
+    doubtful = unmatched | (waits.whole[pieces.row] != 1)
     surely = subtract(waiting, merge(pieces.starts[unmatched], pieces.ends[unmatched]))
     unsplit = subtract(merge(pieces.starts[doubtful], pieces.ends[doubtful]), surely)
     exposed = facts.budget.exposed if facts.budget is not None else np.zeros(facts.steps.index.size, np.int64)

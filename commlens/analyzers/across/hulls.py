@@ -13,6 +13,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from commlens.analyzers.intervals import distinct
+
 Floats: TypeAlias = NDArray[np.float64]
 
 # Physics: crystals are off by less than 100 ppm, NTP slews by 500 ppm at most.
@@ -61,7 +63,7 @@ def lines_between(below: Points, above: Points) -> Lines:
     """Lines no steeper than MAX_SLOPE that pass above every point of `below` and below every one of `above`."""
     top, bottom = _upper_hull(below), _upper_hull(_mirrored(above))
     slopes = np.concatenate([_edges(top), -_edges(bottom), [-MAX_SLOPE, MAX_SLOPE]])
-    slopes = np.unique(slopes[np.abs(slopes) <= MAX_SLOPE])
+    slopes = distinct(slopes[np.abs(slopes) <= MAX_SLOPE])
 
     floors, ceilings = _support(top, slopes), -_support(bottom, -slopes)
     widths = ceilings - floors

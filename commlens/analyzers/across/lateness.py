@@ -18,7 +18,7 @@ from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.matching import EVERYONE, Matched
 from commlens.analyzers.across.waits import Waits
 from commlens.analyzers.grouped import Floats, sums
-from commlens.analyzers.intervals import Ints
+from commlens.analyzers.intervals import Ints, common
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
@@ -75,9 +75,7 @@ def find_lateness(
 def _by_step(
     ranks: Sequence[RankFacts], waits: Sequence[Waits], exposed: Sequence[Exposed], clocks: Clocks
 ) -> Lateness | None:
-    index = ranks[0].steps.index
-    for facts in ranks[1:]:
-        index = np.intersect1d(index, facts.steps.index)
+    index = common(*(facts.steps.index for facts in ranks))
     if not index.size or not _any_known(ranks, waits):
         return None
     still = all(facts.budget is not None for facts in ranks)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from commlens.analyzers.across.communicators import Communicator
 from commlens.analyzers.across.order import align
 from commlens.analyzers.columns import Columns
-from commlens.analyzers.intervals import Ints
+from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
@@ -85,7 +85,7 @@ def by_sequence(rows: Sequence[Ints], seqs: Sequence[Ints]) -> tuple[Ints, Ints]
     places = [_place_among_equals(seq) for seq in seqs]
     depth = 1 + max((int(place.max(initial=0)) for place in places), default=0)
     keys = [seq * depth + place for seq, place in zip(seqs, places, strict=True)]
-    every = keys[0] if all(np.array_equal(keys[0], key) for key in keys[1:]) else np.unique(np.concatenate(keys))
+    every = keys[0] if all(np.array_equal(keys[0], key) for key in keys[1:]) else distinct(np.concatenate(keys))
     every = np.sort(every)
     table = np.full((len(rows), every.size), MISSING, np.int64)
     for line, key, own in zip(table, keys, rows, strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.columns import Columns
-from commlens.analyzers.intervals import Ints
+from commlens.analyzers.intervals import Ints, distinct
 from commlens.trace.schema import MISSING
 
 CLOCK_NOISE_NS: Final = 100_000  # profilers map device clocks to the host's no better than this
@@ -44,7 +44,8 @@ def align(rows: Sequence[Ints], columns: Sequence[Columns]) -> tuple[Ints, float
 
 
 def _present(columns: Columns, rows: Ints) -> Ints:
-    return np.setdiff1d(columns.words["op"].codes[rows], [MISSING])
+    codes = columns.words["op"].codes[rows]
+    return distinct(codes[codes != MISSING])
 
 
 class _Line:

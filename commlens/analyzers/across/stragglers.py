@@ -70,7 +70,7 @@ def find_persistent(lateness: Lateness, samples: Ints) -> Late | None:
     order = np.argsort(usual, kind="stable")
     gaps = np.diff(usual[order])[: max(1, usual.size // 2)]
     late = np.sort(order[: int(np.argmax(gaps)) + 1])
-    others = table[np.setdiff1d(order, late)]
+    others = np.delete(table, late, axis=0)
     saved = others.min(axis=0) - table[late].min(axis=0)
     share, wins = float(saved.clip(0).sum() / max(np.abs(saved).sum(), 1.0)), int((saved > 0).sum())
     if share < _PERSISTENT or _by_chance(wins, samples.size, late.size / usual.size) > _CHANCE:

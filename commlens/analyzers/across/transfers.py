@@ -13,7 +13,7 @@ from commlens.analyzers.across.clocks import Clocks
 from commlens.analyzers.across.costs import Cost, fit_cost
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.waits import Timed
-from commlens.analyzers.intervals import Ints
+from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
@@ -89,7 +89,7 @@ def cost_lines(transfers: Sequence[Transfers]) -> tuple[CostLine, ...]:
     lines = []
     for each in transfers:
         matched = each.timed.matched
-        for code in np.unique(matched.op[each.which]):
+        for code in distinct(matched.op[each.which]):
             own = matched.op[each.which] == code
             cost = fit_cost(matched.bytes[each.which][own], each.ns[own])
             if cost is not None:

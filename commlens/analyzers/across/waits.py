@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from commlens.analyzers.across.clocks import Clocks
 from commlens.analyzers.across.matching import EVERYONE, Matched
-from commlens.analyzers.intervals import Ints
+from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
@@ -35,7 +35,7 @@ class Waits:
         last_row: row of that rank's part.
         shortest_ns: smallest duration of its collective over the ranks, which needs no common clock; MISSING
             where an end is only an upper bound or a member was not recorded.
-        whole: every member was recorded, so that what was not waiting was transfer; bool.
+        whole: 1 where every member was recorded, so that what was not waiting was transfer; else 0.
     """
 
     need_ns: Ints
@@ -44,7 +44,7 @@ class Waits:
     last: Ints
     last_row: Ints
     shortest_ns: Ints
-    whole: NDArray[np.bool_]
+    whole: Ints
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def find_waits(
 
 
 def _unknown(rows: int) -> Waits:
-    return Waits(*(np.full(rows, MISSING, np.int64) for _ in range(6)), np.zeros(rows, bool))
+    return Waits(*(np.full(rows, MISSING, np.int64) for _ in range(7)))
 
 
 def _split(ranks: Sequence[RankFacts], matched: Matched, clocks: Clocks, waits: Sequence[Waits]) -> Timed:
@@ -116,7 +116,7 @@ class _Block:
         self.started[line], self.arrivals[line] = started, clocks.aligned(position, started)
         self.sure &= known & ~columns.words["timing"].equals("wait")[rows]
         peers = columns.collectives["peer"][rows]
-        for rank in np.unique(peers[seen]):
+        for rank in distinct(peers[seen]):
             self.roots[seen & (peers == rank)] = places.get(int(rank), MISSING)
 
     @property
@@ -166,7 +166,7 @@ def _split_block(block: _Block, clocks: Clocks, waits: Sequence[Waits], out: Tim
         target.wait_ns[own], target.transfer_ns[own] = wait[line][known], transfer[line][known]
         target.last[own] = positions[source]
         target.last_row[own] = block.rows[source, np.flatnonzero(known)]
-        target.whole[own] = block.matched.communicator.complete
+        target.whole[own] = int(block.matched.communicator.complete)
     part = block.part
     out.time_ns[part][known] = block.arrivals.max(axis=0)[known]
     out.skew_ns[part][known] = (block.arrivals.max(axis=0) - block.arrivals.min(axis=0))[known]
