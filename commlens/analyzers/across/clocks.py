@@ -13,7 +13,7 @@ import numpy as np
 
 from commlens.analyzers.across.matching import EVERYONE, Matched
 from commlens.analyzers.across.offsets import Bounds, Contradiction, Offset, fit_offset
-from commlens.analyzers.across.order import CLOCK_NOISE_NS
+from commlens.analyzers.across.order import CLOCK_NOISE_NS, LIKE_ONE_NS
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -24,7 +24,6 @@ _BINDING = tuple(op for op in EVERYONE if op != "all_to_all")
 ONE_HOST = "one clock: all ranks are on one host"
 ASSUMED = "one clock, assumed: the files name no hosts, and no collective contradicts it"
 NO_TIMES = "the files tell how long collectives took, not when"
-_LIKE_ONE = 3 * CLOCK_NOISE_NS  # apart in time, the ends of a collective on ranks that share a clock
 NOT_JOINED = "not joined"
 _ASYMMETRIC = 4  # times the shortest duration that the ends of other operations may differ by
 _LATEST = np.iinfo(np.int64).max
@@ -98,7 +97,7 @@ def _ends_together(times: _Times) -> bool:
     """Whether collectives that all ranks leave together do so by the clocks as they are."""
     known = times.symmetric & (times.ends != MISSING).all(axis=0)
     ends = times.ends[:, known]
-    return not ends.size or bool(np.median(ends.max(axis=0) - ends.min(axis=0)) <= _LIKE_ONE)
+    return not ends.size or bool(np.median(ends.max(axis=0) - ends.min(axis=0)) <= LIKE_ONE_NS)
 
 
 def _compared(ranks: Sequence[RankFacts], facts: Sequence[_Times], machines: Sequence[str], shift: Ints) -> Clocks:

@@ -13,6 +13,8 @@ from commlens.analyzers.intervals import Ints, distinct
 from commlens.trace.schema import MISSING
 
 CLOCK_NOISE_NS: Final = 100_000  # profilers map device clocks to the host's no better than this
+LIKE_ONE_NS: Final = 3 * CLOCK_NOISE_NS  # apart in time, the ends of a collective on ranks that share a clock
+_TOGETHER = ("all_reduce", "all_gather", "reduce_scatter")
 _OTHER_SIZE_NS = 1e12  # a match of different sizes is worse than any difference of times
 
 
@@ -28,8 +30,9 @@ def align(rows: Sequence[Ints], columns: Sequence[Columns]) -> tuple[Ints, float
         columns: the columns they are rows of.
 
     Returns:
-        Rows, shape (members, collectives), and the share of matches that were under way at the same
-        time on all members (by the clocks as they are), 0..1.
+        Rows, shape (members, collectives), and the share of matches that agree with one another, 0..1: they
+        were under way at the same time on all members (by the clocks as they are), and where devices timed an
+        operation that all leave together, they did so.
     """
     words = sorted(
         {c.words["op"].words[code] for c, own in zip(columns, rows, strict=True) for code in _present(c, own)}
@@ -97,10 +100,21 @@ def _confidence(table: Ints, columns: Sequence[Columns]) -> float:
     several = (table != MISSING).sum(axis=0) > 1
     if not several.any():
         return 0.0
-    begin, end = np.full(table.shape[1], MISSING, np.int64), np.full(table.shape[1], np.iinfo(np.int64).max)
+    begin, last = (np.full(table.shape[1], MISSING, np.int64) for _ in range(2))
+    end, together = np.full(table.shape[1], np.iinfo(np.int64).max), np.ones(table.shape[1], bool)
     for line, c in zip(table, columns, strict=True):
         seen, rows = line != MISSING, c.collectives
         started, ended = rows["started_ns"][line], rows["completed_ns"][line]
         begin = np.where(seen, np.maximum(begin, started), begin)
         end = np.where(seen & (ended != MISSING), np.minimum(end, ended), end)
-    return float((begin - CLOCK_NOISE_NS <= end)[several].mean())
+        last = np.where(seen, np.maximum(last, ended), last)
+        together &= ~seen | (_left_together(c)[line] & (ended != MISSING))
+    agrees = (begin - CLOCK_NOISE_NS <= end) & (~together | (last - end <= LIKE_ONE_NS))
+    return float(agrees[several].mean())
+
+
+def _left_together(columns: Columns) -> NDArray[np.bool_]:
+    """Rows of operations that all ranks leave at the same time, timed by a device, shape (rows,)."""
+    op = columns.words["op"]
+    codes = [code for code, word in enumerate(op.words) if word in _TOGETHER]
+    return np.asarray(np.isin(op.codes, codes) & columns.words["timing"].equals("device"))

@@ -163,7 +163,8 @@ def _gathered(parts: Sequence[Part]) -> list[str]:
     for part in parts:
         for note in part.notes:
             about.setdefault(note, []).append(part.source)
-    return [f"{_few([Path(path.name) for path in paths])}: {note}" for note, paths in about.items()]
+    several = {note: f"{len(paths)} files" if len(paths) > 1 else paths[0].name for note, paths in about.items()}
+    return [f"{which}: {note}" for note, which in several.items()]
 
 
 def _write_run(into: Path, run_id: str, format: str, ranks: dict[int, Part], notes: Sequence[str]) -> None:

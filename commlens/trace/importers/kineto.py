@@ -49,7 +49,6 @@ def read(path: Path) -> list[ImportedRank]:
     about = _About(events.about)
     clock = Clock(_earliest(rows), about.base_ns)
     device = Device.of(rows, clock)
-    notes = _notes(events, rows)
     members = groups(rows, about.distributed)
     world_size = _number(about.distributed.get("world_size"))
     table = collectives(rows, device, clock, members)
@@ -64,7 +63,7 @@ def read(path: Path) -> list[ImportedRank]:
                 "nccl": _text(about.distributed.get("nccl_version")),
             },
             tables={"collectives": table, "kernels": _kernels(rows, device), "phases": _phases(rows, clock)},
-            notes=notes,
+            notes=[*_notes(events, rows), *_unnamed(table, world_size)],
         )
     ]
 
@@ -139,6 +138,12 @@ def _phases(rows: Rows, clock: Clock) -> dict[str, Column]:
 def _codes(words: list[str], vocabulary: list[str]) -> NDArray[np.int64]:
     places = {word: place for place, word in enumerate(vocabulary)}
     return np.array([places[word] for word in words], np.int64)
+
+
+def _unnamed(table: dict[str, Column], world_size: int | None) -> list[str]:
+    _, groups = table["group"]
+    unnamed = (world_size or 0) > 1 and "" in groups
+    return ["collectives that name no process group were taken to be of all ranks"] if unnamed else []
 
 
 def _notes(events: TraceEvents, rows: Rows) -> list[str]:
