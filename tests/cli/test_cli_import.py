@@ -58,7 +58,10 @@ def test_a_run_is_made(
     (traces / "notes.txt").write_text("hello")
     said = Said(monkeypatch, capsys, "import", traces, "-o", tmp_path / "run")
     assert (said.code, said.out) == (0, [str(tmp_path / "run")])
-    assert said.err == [f"commlens: left out: {traces / 'notes.txt'}: of no format that commlens reads"]
+    assert said.err == [
+        f"commlens: left out: {traces / 'notes.txt'}: of no format that commlens reads",
+        "commlens: 2 files: collectives that name no process group were taken to be of all ranks",
+    ]
     run = open_run(tmp_path / "run")
     assert (run.world_size, sorted(run.ranks), run.run_id[:9]) == (2, [0, 1], "imported-")
     assert [run.ranks[rank].table("collectives").num_rows for rank in (0, 1)] == [20, 20]

@@ -38,7 +38,8 @@ def traces(tmp_path: Path) -> Path:
 def trace(path: Path, rank: int | None = None, size: int | None = None, start: float = 100, kernels: int = 1) -> Path:
     """Writes a trace with some all-reduces; gzipped where the name says so."""
     names = {"ph": "X", "cat": "kernel", "name": "ncclDevKernel_AllReduce_Sum_f32_RING_LL", "tid": 7}
-    events = [names | {"ts": start + 10 * place, "dur": 5, "args": {"device": 0}} for place in range(kernels)]
+    args = {"device": 0, "Process Group Name": "0"}
+    events = [names | {"ts": start + 10 * place, "dur": 5, "args": args} for place in range(kernels)]
     said = {key: value for key, value in (("rank", rank), ("world_size", size)) if value is not None}
     about = {"schemaVersion": 1, "baseTimeNanoseconds": BASE, "distributedInfo": said}
     text = json.dumps({**about, "traceEvents": events}).encode()
