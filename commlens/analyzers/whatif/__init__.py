@@ -1,0 +1,1 @@
+"""What a change would gain: predictions before anything is tried."""
