@@ -1,8 +1,8 @@
-"""Runs at interpreter start when COMMLENS is set (see commlens.pth).
+"""Runs at interpreter start when COMMLENS or COMMLENS_FIX is set (see commlens.pth).
 
-Nothing is recorded yet, and torch is not imported: a finder waits for
-`torch.distributed.distributed_c10d`, and recording starts when that module's
-`init_process_group` returns. torchrun's agent, DataLoader workers, plain scripts
+Nothing is recorded or changed yet, and torch is not imported: a finder waits for
+`torch.distributed.distributed_c10d`; a fix is applied when that module's `init_process_group` is
+called, and recording starts when it returns. torchrun's agent, DataLoader workers, plain scripts
 and other tools never call it.
 """
 
@@ -31,7 +31,7 @@ def _attach(module: ModuleType) -> None:
     except Exception as error:  # noqa: BLE001 - the boundary inside the job, which live.py guards from here on
         reason = " ".join(str(error).split())[:300]
         with contextlib.suppress(Exception):
-            sys.stderr.write(f"commlens: nothing is recorded ({type(error).__name__}: {reason})\n")
+            sys.stderr.write(f"commlens: nothing is recorded or applied ({type(error).__name__}: {reason})\n")
 
 
 class _AttachOnImport:
@@ -58,5 +58,10 @@ class _AttachOnImport:
         return spec
 
 
-if os.environ.get("COMMLENS", "").strip().lower() not in OFF:
+def recording() -> bool:
+    """Whether COMMLENS asks for a recording."""
+    return os.environ.get("COMMLENS", "").strip().lower() not in OFF
+
+
+if (recording() or os.environ.get("COMMLENS_FIX", "").strip()) and TARGET not in sys.modules:
     sys.meta_path.insert(0, _AttachOnImport())

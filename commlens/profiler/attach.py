@@ -1,4 +1,4 @@
-"""Starts and stops recording around the job's own process group calls.
+"""Applies fixes, starts and stops recording around the job's own process group calls.
 
 Every way of launching a job ends in `init_process_group`, so this is the one
 place to begin, whatever started the ranks.
@@ -28,15 +28,22 @@ def install(c10d: ModuleType) -> None:
         c10d: The module torch.distributed.distributed_c10d, before
             `torch.distributed` has re-exported its names.
     """
-    for name, after in (("init_process_group", _after_init), ("destroy_process_group", _after_destroy)):
+    for name, before, after in (
+        ("init_process_group", _before_init, _after_init),
+        ("destroy_process_group", None, _after_destroy),
+    ):
         original = getattr(c10d, name, None)
         if original is not None and not hasattr(original, "_commlens"):
-            setattr(c10d, name, _followed_by(original, after))
+            setattr(c10d, name, _between(before, original, after))
 
 
-def _followed_by(original: Callable[..., Any], after: Callable[[], None]) -> Callable[..., Any]:
+def _between(
+    before: Callable[[], None] | None, original: Callable[..., Any], after: Callable[[], None]
+) -> Callable[..., Any]:
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if before is not None:
+            live.guarded(before)
         result = original(*args, **kwargs)
         live.guarded(after)
         return result
@@ -45,7 +52,18 @@ def _followed_by(original: Callable[..., Any], after: Callable[[], None]) -> Cal
     return wrapper
 
 
+def _before_init() -> None:
+    if os.environ.get("COMMLENS_FIX"):
+        from commlens.profiler import fix
+
+        fix.apply()
+
+
 def _after_init() -> None:
+    from commlens._boot import recording
+
+    if not recording():
+        return
     from commlens.profiler.recorder import start
 
     start(requested_folder())
@@ -72,7 +90,7 @@ def record(folder: str | os.PathLike[str] | None = None) -> None:
     Args:
         folder: Folder that receives the run; `./commlens-runs` when not given.
     """
-    os.environ["COMMLENS"] = os.fspath(folder) if folder is not None else os.environ.get("COMMLENS", "1")
+    os.environ["COMMLENS"] = os.fspath(folder) if folder is not None else os.environ.get("COMMLENS") or "1"
     import torch.distributed as dist
 
     if not dist.is_available():
@@ -82,4 +100,5 @@ def record(folder: str | os.PathLike[str] | None = None) -> None:
     for name in ("init_process_group", "destroy_process_group"):
         setattr(dist, name, getattr(dist.distributed_c10d, name))
     if dist.is_initialized():
+        live.guarded(_before_init)
         live.guarded(_after_init)

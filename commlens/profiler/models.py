@@ -18,6 +18,7 @@ _DDP_FLAGS = (
     "broadcast_buffers",
     "bucket_bytes_cap",
     "bucket_bytes_cap_default",
+    "bucket_bytes_cap_list",
 )
 
 
@@ -43,15 +44,16 @@ def _children(module: Any) -> list[Any]:
 
 def describe(module: Any) -> dict[str, Any]:
     """The entry of rank.json for one outermost module."""
-    from torch.nn.parameter import is_lazy
-
     wrapper = find_ddp(module)
     return {
-        "kind": _kind(module, wrapper),
+        "kind": kind(module),
         "name": type(module).__name__,
         "group": str(wrapper.process_group.group_name) if wrapper is not None else None,
         "flags": ddp_flags(wrapper) if wrapper is not None else {},
         "bucket_bytes": ddp_bucket_bytes(wrapper) if wrapper is not None else [],
+        # Places in `parameters`: of each bucket in the order of sending, and as gradients became ready.
+        "bucket_parameters": ddp_bucket_parameters(module, wrapper) if wrapper is not None else [],
+        "ready_order": ddp_ready_order(module, wrapper) if wrapper is not None else [],
         "parameters": [
             {
                 "name": name,
@@ -60,10 +62,16 @@ def describe(module: Any) -> dict[str, Any]:
                 "num_bytes": parameter.numel() * parameter.element_size(),
                 "trainable": parameter.requires_grad,
             }
-            for name, parameter in module.named_parameters()
-            if not is_lazy(parameter)
+            for name, parameter in parameters(module)
         ],
     }
+
+
+def parameters(module: Any) -> list[tuple[str, Any]]:
+    """Names and parameters in the order of registration, a shared one once, without those not made yet."""
+    from torch.nn.parameter import is_lazy
+
+    return [(name, parameter) for name, parameter in module.named_parameters() if not is_lazy(parameter)]
 
 
 def find_ddp(module: Any) -> Any | None:
@@ -75,8 +83,9 @@ def find_ddp(module: Any) -> Any | None:
     return next((found for found in module.modules() if isinstance(found, ddp)), None)
 
 
-def _kind(module: Any, wrapper: Any | None) -> str:
-    if wrapper is not None:
+def kind(module: Any) -> str:
+    """ "DDP", "FSDP2", "FSDP" or "module"."""
+    if find_ddp(module) is not None:
         return "DDP"
     classes = {cls.__name__ for found in module.modules() for cls in type(found).__mro__}
     if "FSDPModule" in classes:
@@ -95,6 +104,31 @@ def ddp_bucket_bytes(wrapper: Any) -> list[int]:
     logged = _logged(wrapper)
     sizes = str(logged.get("rebuilt_bucket_sizes") or logged.get("bucket_sizes") or "")
     return [int(size) for size in sizes.replace(" ", "").split(",") if size.isdigit()]
+
+
+def ddp_places(module: Any, wrapper: Any) -> list[int]:
+    """Place in `parameters(module)` of each parameter that DDP knows by number; [] where they do not correspond."""
+    place = {id(parameter): number for number, (_, parameter) in enumerate(parameters(module))}
+    numbered = [parameter for parameter in getattr(wrapper, "_module_parameters", ()) if parameter.requires_grad]
+    return [place[id(parameter)] for parameter in numbered] if place.keys() >= set(map(id, numbered)) else []
+
+
+def ddp_bucket_parameters(module: Any, wrapper: Any) -> list[list[int]]:
+    """Places of each rebuilt bucket's parameters in the order DDP sends them, [] where it has logged none."""
+    logged = str(_logged(wrapper).get("rebuilt_per_bucket_param_indices") or "")
+    buckets = [[int(number) for number in bucket.split()] for bucket in logged.split(",") if bucket.strip()]
+    places = ddp_places(module, wrapper)
+    if sorted(number for bucket in buckets for number in bucket) != list(range(len(places))):
+        return []
+    return [[places[number] for number in bucket] for bucket in buckets]
+
+
+def ddp_ready_order(module: Any, wrapper: Any) -> list[int]:
+    """Places in the order in which gradients became ready in the step before, [] where DDP has logged none."""
+    logged = str(_logged(wrapper).get("prev_iteration_grad_ready_order_indices") or "")
+    order = [int(number) for number in logged.replace(",", " ").split()]
+    places = ddp_places(module, wrapper)
+    return [places[number] for number in order] if max(order, default=-1) < len(places) else []
 
 
 def awaits_rebuild(module: Any) -> bool:

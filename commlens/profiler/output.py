@@ -17,6 +17,7 @@ from commlens.trace.schema import DTYPES, MISSING, OPS, PHASES, SOURCES, TIMINGS
 from commlens.trace.writer import RankWriter, write_run_info
 
 if TYPE_CHECKING:
+    from commlens.profiler.gradients import Ready
     from commlens.profiler.groups import Group
     from commlens.profiler.phases import Phase
     from commlens.profiler.slots import Rows
@@ -80,6 +81,17 @@ class Output:
             "thread": table[:, 5],
         }
         self._append("phases", columns)
+
+    def add_gradients(self, samples: list[Ready], offset_ns: int) -> None:
+        for sample in samples:
+            count = len(sample.places)
+            columns: Columns = {
+                "model": np.full(count, sample.model),
+                "parameter": sample.places,
+                "ready_ns": sample.ready_ns + offset_ns,
+                "step": np.full(count, sample.step),
+            }
+            self._append("gradients", columns)
 
     def add_overhead(
         self, time_ns: int, events: int, hook_ns: int, dropped: int, cpu_from_ns: int, under_way: bool

@@ -16,8 +16,9 @@ import time
 import weakref
 from typing import Any
 
-from commlens.profiler import collectives, environment, live, models, phases
+from commlens.profiler import collectives, environment, fix, live, models, phases
 from commlens.profiler.clock import now, wall_offset_ns
+from commlens.profiler.gradients import Gradients
 from commlens.profiler.groups import Groups
 from commlens.profiler.output import Output
 from commlens.profiler.slots import Slots
@@ -42,6 +43,7 @@ class Recorder:
         self.offset_ns = wall_offset_ns()
         self.groups = Groups(self._info_changed)
         self.phases = phases.Phases(self._thread)
+        self.gradients = Gradients(self._info_changed)
         self.slots = Slots()
         self.collectives = collectives.CollectiveLog(self.slots, self.groups, self.phases)
         self.hooks: dict[str, str] = {}
@@ -90,6 +92,7 @@ class Recorder:
         """Ends recording after a failure; what was written stays readable."""
         self._stopping = True
         self._wake.set()
+        self.gradients.let_go()
 
     def abandon(self) -> None:
         """Leaves everything to the parent, in a forked child."""
@@ -112,6 +115,7 @@ class Recorder:
 
     def _after_backward(self) -> None:
         """Looks for the models in the job's first steps."""
+        self.gradients.after_backward()
         self._backwards += 1
         if self._backwards > LOOK_UNTIL_BACKWARD or self.phases.step >= LOOK_UNTIL_STEP:
             return
@@ -124,11 +128,11 @@ class Recorder:
 
     def _before_backward(self) -> None:
         """Describes the models anew when DDP has rebuilt its buckets."""
-        if not self._awaiting_rebuild:
-            return
-        found = [module for reference in self._found if (module := reference()) is not None]
-        if not any(models.awaits_rebuild(module) for module in found):
-            self._describe(found)
+        if self._awaiting_rebuild:
+            found = [module for reference in self._found if (module := reference()) is not None]
+            if not any(models.awaits_rebuild(module) for module in found):
+                self._describe(found)
+        self.gradients.before_backward(self.phases.step)
 
     def _describe(self, found: list[Any]) -> None:
         self._models = [models.describe(module) for module in found]
@@ -138,6 +142,7 @@ class Recorder:
             if model["bucket_bytes"]:
                 layouts.setdefault(model["group"], []).append(model["bucket_bytes"])
         self.phases.bucket_bytes = layouts
+        self.gradients.watch(found)
         self._stale = True
 
     def _run(self) -> None:
@@ -163,12 +168,15 @@ class Recorder:
         rows = self.slots.drain(now())
         finished, self.phases.finished = self.phases.finished, []
         hook_ns, self.collectives.hook_ns = self.collectives.hook_ns, 0
+        sample_ns, self.gradients.hook_ns = self.gradients.hook_ns, 0
+        ready, self.gradients.finished = self.gradients.finished, []
         dropped, self.slots.dropped = self.slots.dropped, 0
         issued, self.slots.issued = self.slots.issued, 0
         self._output.add_collectives(rows, self.groups.ordered, self.offset_ns)
         self._output.add_phases(finished, self.phases.names, self.offset_ns)
+        self._output.add_gradients(ready, self.offset_ns)
         under_way = len(self.slots) > 0
-        self._output.add_overhead(now() + self.offset_ns, issued, hook_ns, dropped, started, under_way)
+        self._output.add_overhead(now() + self.offset_ns, issued, hook_ns + sample_ns, dropped, started, under_way)
 
     def _run_info(self) -> dict[str, Any]:
         import torch
@@ -196,7 +204,8 @@ class Recorder:
             "models": self._models,
             "environment": environment.settings(),
             "interfaces": environment.interfaces(),
-            "hooks": self.hooks,
+            "hooks": {**self.hooks, "gradients": self.gradients.state},
+            "fix": fix.described(),
             "overhead": {"trampoline_ns": self.trampoline_ns},
             "clock": {"wall_offset_ns": self.offset_ns},
             "end": {"ns": now() + self.offset_ns, "how": "exit"} if ended else None,

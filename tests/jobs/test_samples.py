@@ -126,7 +126,12 @@ def check_model(rank: Rank, name: str) -> None:
     """What rank.json and the rows say of the sample's model."""
     (model,) = rank.info["models"]
     assert model["kind"] == {"ddp": "DDP", "fsdp2": "FSDP2"}.get(name, "module")
-    assert rank.info["hooks"] == dict.fromkeys(("collectives", "waits", "backward", "optimizer", "forward"), "ok")
+    hooks = dict(rank.info["hooks"])
+    sharded = {"fsdp2": "(FSDP2)", "tensor_parallel": "(DTensor)"}.get(name)
+    assert sharded in hooks["gradients"] if sharded else hooks["gradients"] == "ok"
+    assert hooks | {"gradients": "ok"} == dict.fromkeys(
+        ("collectives", "waits", "backward", "optimizer", "forward", "gradients"), "ok"
+    )
     if name == "ddp":
         check_ddp(rank, model)
     if name == "fsdp2":

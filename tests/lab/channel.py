@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from lab.board import STUCK, Board, folder
 from lab.plan import Plan
+from lab.shared import SharedLink
 from torch._C._distributed_c10d import Work, _create_work_from_future
 
 from commlens.profiler.operators import Operator, num_bytes
@@ -64,6 +65,7 @@ class Channel:
         self._sequence = itertools.count()
         self._planned_ns = 0
         self._early_ns = 100_000
+        self._shared: SharedLink | None = None
         self._queue: queue.SimpleQueue[tuple[int, Call, Any, Any] | None] = queue.SimpleQueue()
         self._servers = [
             threading.Thread(target=self._serve, daemon=True, name=f"lab-link-{name}") for _ in range(servers)
@@ -79,6 +81,8 @@ class Channel:
 
     def carry(self, seq: int, call: Call, real: Any) -> Any:
         """Work for the caller, which ends when the plan says, after the real one (None: nothing moves)."""
+        if self._plan.shared and self._shared is None and call.port_bytes is not None and len(self._servers) == 2:
+            self._shared = SharedLink(seq, self._look)
         future: torch.futures.Future[Any] = torch.futures.Future()
         work = _create_work_from_future(future)
         self._queue.put((seq, call, real, future))
@@ -101,10 +105,13 @@ class Channel:
                 sys.stderr.write(f"the real {call.operator.op} failed: {error}\n")
                 os._exit(1)
             if call.port_bytes is not None:
-                # Gloo's barrier waits for everything before it.
-                free_ns = self._end_ns(seq, call, self._planned_ns if call.operator.op == "barrier" else free_ns)
+                if self._shared is not None:
+                    free_ns = self._sleep_beside_others(seq)
+                else:
+                    # Gloo's barrier waits for everything before it.
+                    free_ns = self._end_ns(seq, call, self._planned_ns if call.operator.op == "barrier" else free_ns)
+                    _sleep_until(free_ns - self._early_ns)
                 self._planned_ns = max(self._planned_ns, free_ns)
-                _sleep_until(free_ns - self._early_ns)
                 self.released_ns = max(self.released_ns, free_ns)
             future.set_result(_outputs(call))
             self._aim(free_ns - (_HANDOVER_NS if call.stands else 0))
@@ -122,6 +129,24 @@ class Channel:
         late_ns = time.perf_counter_ns() - end_ns
         if abs(late_ns) < _EARLIEST_NS:
             self._early_ns = min(max(self._early_ns + late_ns // 8, 0), _EARLIEST_NS)
+
+    def _sleep_beside_others(self, seq: int) -> int:
+        """Sleeps until a collective ends that shares the link; its planned end."""
+        assert self._shared is not None
+        end_ns = self._shared.end_ns(seq)
+        while True:
+            assert end_ns is not None
+            _sleep_until(end_ns - self._early_ns)
+            if (later := self._shared.end_ns(seq)) == end_ns:
+                return end_ns
+            end_ns = later
+
+    def _look(self, seq: int) -> tuple[int, int] | None:
+        everyone = range(len(self.members))
+        if self._board.agree(seq, everyone) is None:
+            return None
+        arrived_ns, port_bytes = self._board.latest(seq, everyone)
+        return arrived_ns, self._plan.cost_ns(self.members, port_bytes, self._name, seq)
 
     def _end_ns(self, seq: int, call: Call, free_ns: int) -> int:
         arrived_ns, port_bytes = self._board.latest(seq, call.needs)

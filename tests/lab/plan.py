@@ -35,7 +35,8 @@ class Plan:
 
     `faults` are planted in the ranks (`lab.lane`, `lab.jobs.common`), each a dict with "kind"; what else it has
     of "rank", "step", "phase", "name" says where it strikes. A `dry` link carries no bytes: Gloo aborts a process
-    whose peer is gone or sends another size, but on a dry link, as with NCCL, everybody waits forever.
+    whose peer is gone or sends another size, but on a dry link, as with NCCL, everybody waits forever. On a `shared`
+    one two collectives of a group at once (of kinds in which everybody takes part) run at half speed each.
     """
 
     alpha_us: float = 200.0
@@ -45,6 +46,7 @@ class Plan:
     slow: tuple[Slow, ...] = ()
     faults: tuple[dict[str, Any], ...] = ()
     dry: bool = False
+    shared: bool = False
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -1,0 +1,175 @@
+"""COMMLENS_FIX: real jobs run with changes that nobody wrote into them, or run as they are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from job_runs import Job, Launch, execute
+
+from commlens.trace import open_run
+
+pytestmark = pytest.mark.job
+
+# A model of 16 tensors of 16 KiB and 256 B; says what DDP made of it after a few steps.
+JOB = """
+import json, os, sys, time
+{first}
+import torch, torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel as DDP
+dist.init_process_group("gloo")
+{before}
+torch.manual_seed(0)
+model = DDP(nn.Sequential(*[nn.Linear(64, 64) for _ in range(8)]), {arguments})
+{after}
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(6):
+    optimizer.zero_grad()
+    loss = model(torch.full((2, 64), 1.0 + dist.get_rank())).square().mean()
+    loss.backward()
+    optimizer.step()
+seen = model._get_ddp_logging_data()
+seen = {{name: seen.get(name) for name in {names}}}
+seen["loss"], seen["variables"] = loss.item(), {{name: os.environ.get(name) for name in {variables}}}
+os.write(1, f"seen {{json.dumps(seen)}}\\n".encode())
+dist.barrier()
+time.sleep(0.3)  # torch may abort a rank that leaves while a Gloo thread still drops the tensors of a collective
+dist.destroy_process_group()
+"""
+NAMES = ["rebuilt_bucket_sizes", "bucket_cap_bytes", "gradient_as_bucket_view", "static_graph", "comm_hook"]
+VARIABLES = ["DDP_SET_LAST_BUCKET_CAP", "GLOO_MARK"]
+PAIR = 64 * 64 * 4 + 64 * 4  # bytes of a layer
+MIB = 2**20
+
+
+def script(arguments: str = "", first: str = "", before: str = "", after: str = "") -> str:
+    return JOB.format(arguments=arguments, first=first, before=before, after=after, names=NAMES, variables=VARIABLES)
+
+
+def seen(job: Job) -> dict[str, object]:
+    """What both ranks saw alike."""
+    said = [json.loads(line) for line in job.said("seen")]
+    losses = {each.pop("loss") for each in said}
+    assert (job.rc, len(said), len(losses)) == (0, 2, 2), job.stderr[-2000:]
+    assert said[0] == said[1]
+    return dict(said[0])
+
+
+def fixed(launch: Launch, fix: str, text: str, **env: str) -> Job:
+    return launch(text, 2, env={"COMMLENS_FIX": fix, **env})
+
+
+def test_what_is_asked_for_reaches_ddp_and_is_written_down(launch: Launch, tmp_path: Path) -> None:
+    fix = "ddp.bucket_cap_mb=0.02,ddp.gradient_as_bucket_view=1,ddp.static_graph=1,ddp.comm_hook=bf16,env.GLOO_MARK=a"
+    job = fixed(launch, fix, script("bucket_cap_mb=25"), COMMLENS=str(tmp_path / "out"))
+    assert seen(job) == {
+        "rebuilt_bucket_sizes": ", ".join([str(2 * PAIR)] * 4),
+        "bucket_cap_bytes": int(0.02 * MIB),
+        "gradient_as_bucket_view": 1,
+        "static_graph": 1,
+        "comm_hook": "bf16_compress",
+        "variables": {"DDP_SET_LAST_BUCKET_CAP": None, "GLOO_MARK": "a"},
+    }
+    ddp = fix.removesuffix(",env.GLOO_MARK=a")
+    assert job.warnings == [
+        "commlens: rank 0: the fix env.GLOO_MARK=a is applied",
+        f"commlens: rank 0: the fix {ddp} is applied, in place of bucket_cap_mb=25",
+    ]
+    run = open_run(tmp_path / "out")
+    assert [rank.info["fix"] for rank in run.ranks.values()] == [{"applied": fix.split(","), "failed": {}}] * 2
+    reduced = run.ranks[0].table("collectives")
+    gradients = [row for row in reduced.to_pylist() if row["op"] == "all_reduce" and row["step"] >= 2]
+    assert {(row["dtype"], row["in_bytes"]) for row in gradients} == {("bfloat16", PAIR)}  # two layers, half the bytes
+
+
+def test_alone_it_records_nothing_and_overrides_the_environment(launch: Launch, tmp_path: Path) -> None:
+    fix = "ddp.last_bucket_cap=1,ddp.comm_hook=fp16"
+    job = fixed(launch, fix, script("bucket_cap_mb=0.05"), DDP_SET_LAST_BUCKET_CAP="0")
+    facts = seen(job)
+    assert facts["comm_hook"] == "fp16_compress_hook"
+    assert facts["variables"] == {"DDP_SET_LAST_BUCKET_CAP": "1", "GLOO_MARK": None}
+    # Filled from the last gradient on, so that the rest, one bias, is sent first. Without: four layers in each of two.
+    assert facts["rebuilt_bucket_sizes"] == f"256, {4 * PAIR}, {4 * PAIR - 256}"
+    assert job.warnings == [f"commlens: rank 0: the fix {fix} is applied"]
+    assert [path.name for path in tmp_path.iterdir()] == ["job.py"]
+
+
+def test_a_fix_takes_the_place_of_the_jobs_own_hook(launch: Launch) -> None:
+    own = "from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook\n"
+    own += "model.register_comm_hook(None, fp16_compress_hook)"
+    assert seen(launch(script(after=own)))["comm_hook"] == "fp16_compress_hook"
+    for hook, seen_hook in (("none", None), ("bf16", "bf16_compress")):
+        job = fixed(launch, f"ddp.comm_hook={hook}", script(after=own))
+        assert seen(job)["comm_hook"] == seen_hook
+        assert [line for line in job.warnings if "own communication hook is left out" in line]
+
+
+OLDER = """
+from torch.nn.parallel import DistributedDataParallel as Whole
+whole = Whole.__init__
+def older(self, module, bucket_cap_mb=25):
+    whole(self, module, bucket_cap_mb=bucket_cap_mb)
+Whole.__init__ = older
+"""
+
+
+@pytest.mark.parametrize(
+    ("fix", "changed", "why"),
+    [
+        (
+            "ddp.bucket_cap_mb=50,ddp.gradient_as_bucket_view=1",
+            {"first": OLDER},
+            "DistributedDataParallel of this torch has no argument gradient_as_bucket_view",
+        ),
+        ("ddp.bucket_cap_mb=50,ddp.comm_hook=powersgd", {}, "torch's hook for it hangs or fails over Gloo"),
+        ("ddp.bucket_cap_mb=50,ddp.no_sync_every=4", {}, "it is changed in the job's code"),
+        ("ddp.bucket_cap_mb=50,env.RANK=3", {}, "the launcher sets it for each rank"),
+        ("ddp.bucket_cap_mb=none", {}, "ddp.bucket_cap_mb takes MiB above 0, not 'none'"),
+    ],
+)
+def test_what_cannot_be_applied_leaves_the_job_as_it_is(
+    launch: Launch, tmp_path: Path, fix: str, changed: dict[str, str], why: str
+) -> None:
+    text = script("bucket_cap_mb=25", **changed)
+    job = fixed(launch, fix, text, COMMLENS=str(tmp_path / "out"))
+    facts = seen(job)
+    assert (facts["bucket_cap_bytes"], facts["comm_hook"]) == (25 * MIB, None)
+    assert len(job.warnings) == 2  # one line a rank
+    assert all("the fix is not applied, the job runs without" in line and why in line for line in job.warnings)
+    for rank in open_run(tmp_path / "out").ranks.values():
+        assert rank.info["fix"]["applied"] == []
+        assert any(why in reason for reason in rank.info["fix"]["failed"].values())
+
+
+def test_a_model_that_refuses_is_made_as_the_job_asked(launch: Launch) -> None:
+    first = "import torch.nn.parallel.distributed as home\nmake = home.DistributedDataParallel.__init__\n"
+    first += "import functools\n@functools.wraps(make)\ndef strict(self, *args, **kwargs):\n"
+    first += "    make(self, *args, **kwargs)\n"
+    first += "    if kwargs.get('static_graph'): raise ValueError('not static')\n"
+    first += "home.DistributedDataParallel.__init__ = strict\n"
+    job = fixed(launch, "ddp.static_graph=1", script("bucket_cap_mb=25", first=first))
+    assert seen(job)["bucket_cap_bytes"] == 25 * MIB
+    assert all("ValueError: not static" in line for line in job.warnings)
+    plain = launch(script("bucket_cap_mb=25"))
+    assert job.said("seen") == plain.said("seen")  # the losses too: the first reducer left nothing behind
+
+
+def test_plain_scripts_are_not_touched(tmp_path: Path) -> None:
+    code = (
+        "import sys, os; before = sorted(n for n in sys.modules if n.startswith('commlens'))\n"
+        "import torch; from torch.nn.parallel import DistributedDataParallel as DDP\n"
+        "print(before, hasattr(DDP.__init__, '__wrapped__'), os.environ.get('GLOO_MARK'))"
+    )
+    job = execute([sys.executable, "-c", code], {"COMMLENS_FIX": "ddp.bucket_cap_mb=50,env.GLOO_MARK=1"}, tmp_path)
+    assert (job.stdout.strip(), job.stderr) == ("['commlens', 'commlens._boot'] False None", "")
+
+
+def test_without_a_model_the_run_says_so(launch: Launch, tmp_path: Path) -> None:
+    text = "import torch, torch.distributed as dist\ndist.init_process_group('gloo')\ndist.all_reduce(torch.ones(4))\n"
+    job = fixed(launch, "ddp.bucket_cap_mb=50", f"{text}dist.destroy_process_group()\n", COMMLENS=str(tmp_path / "o"))
+    assert (job.rc, job.warnings) == (0, [])
+    said = {"applied": [], "failed": {"ddp.bucket_cap_mb=50": "no DistributedDataParallel was made"}}
+    assert [rank.info["fix"] for rank in open_run(tmp_path / "o").ranks.values()] == [said, said]
