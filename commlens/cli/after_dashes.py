@@ -27,17 +27,19 @@ class WithLauncher(TyperCommand):
         return [*super().collect_usage_pieces(ctx), "-- LAUNCHER..."]
 
 
-def launcher_of(context: typer.Context) -> list[str]:
-    """The words after `--`.
+UP_TO_SCRIPT = "put after -- what started the run, up to its script: -- torchrun --nproc-per-node 2"
+WHOLE = "put after -- the whole command that starts the job: -- torchrun --nproc-per-node 2 train.py"
+
+
+def launcher_of(context: typer.Context, hint: str = UP_TO_SCRIPT) -> list[str]:
+    """The words after `--`; `hint` says what is missing where there are none.
 
     Raises:
         UsageError: There are none, or the first is no command.
     """
     words: list[str] = context.meta[_WORDS]
     if not words:
-        raise UsageError(
-            "no launcher given; put after -- what started the run, up to its script: -- torchrun --nproc-per-node 2"
-        )
+        raise UsageError(f"no launcher given; {hint}")
     if shutil.which(words[0]) is None:
         raise UsageError(f"cannot run {words[0]!r}: there is no such command on the PATH")
     return words

@@ -16,12 +16,15 @@ import typer
 from commlens._version import __version__
 from commlens.cli.after_dashes import WithLauncher
 from commlens.cli.calibrate import calibrate
+from commlens.cli.compare import compare
 from commlens.cli.demo import demo
 from commlens.cli.doctor import doctor
 from commlens.cli.export import export
 from commlens.cli.import_ import import_
 from commlens.cli.report import report
 from commlens.cli.run import run
+from commlens.cli.verify import verify
+from commlens.cli.whatif import whatif
 from commlens.errors import CommlensError
 
 app = typer.Typer(
@@ -33,9 +36,12 @@ app = typer.Typer(
 )
 app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(report)
+app.command()(compare)
+app.command()(whatif)
 app.command()(export)
 app.command(name="import")(import_)
 app.command(cls=WithLauncher)(calibrate)
+app.command(cls=WithLauncher)(verify)
 app.command()(doctor)
 app.command()(demo)
 

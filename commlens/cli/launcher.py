@@ -1,4 +1,4 @@
-"""Starting a job of ours with the user's own launcher (`torchrun ...`, without a script)."""
+"""Starting a job with the user's own launcher."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from commlens.errors import CommlensError
@@ -19,20 +20,21 @@ if TYPE_CHECKING:
 
 PROGRESS = "commlens: "  # before a line of our job that the user is shown
 FAILURE = "commlens-failure: "  # before a line that says why our job gave up
+_KEPT_LINES = 100_000  # of what a job says
 _GRACE_S = 5.0  # for a launcher to end by itself after Ctrl-C, which reached it too
 _ERROR = re.compile(r"((?:\w+\.)*\w*(?:Error|Exception)\b: .*)")
 
 
-def launch(command: Sequence[str]) -> None:
-    """Runs a job of ours unrecorded, and passes on the progress it prints.
+def launch(command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
+    """Runs a job with no variable of ours but `variables`, and passes on the progress it prints.
 
     However this ends, Ctrl-C and SIGTERM included, the launcher has ended too.
 
     Raises:
         CommlensError: The launcher ended with another code than 0.
     """
-    output: list[str] = []
-    with _sigterm_raises(), _ended(_start(command)) as job:
+    output: deque[str] = deque(maxlen=_KEPT_LINES)
+    with sigterm_raises(), _ended(_start(command, variables or {})) as job:
         assert job.stdout is not None
         for line in job.stdout:
             output.append(line)
@@ -43,10 +45,15 @@ def launch(command: Sequence[str]) -> None:
         raise CommlensError(_failure(code, output))
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[str]:
+def _start(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COMMLENS")}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        env={**environment, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     )
 
 
@@ -74,7 +81,9 @@ def _wait(job: subprocess.Popen[str]) -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def sigterm_raises() -> Iterator[None]:
+    """SIGTERM ends the block as an exception does, so that what it opened is closed."""
+
     def leave(number: int, _: FrameType | None) -> None:
         sys.exit(128 + number)
 

@@ -1,0 +1,123 @@
+"""The door: what would these changes gain?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from commlens.analyzers.across.joined import Joined, join
+from commlens.analyzers.across.transfers import Transfers, measured
+from commlens.analyzers.ranks import RankFacts, rank_facts
+from commlens.analyzers.whatif.altered import alter
+from commlens.analyzers.whatif.answers import Replayed, Scenario, WhatIf
+from commlens.analyzers.whatif.coefficients import Line
+from commlens.analyzers.whatif.gates import (
+    UNMEASURED,
+    crowded,
+    extrapolated,
+    no_model,
+    no_prediction,
+    straggler_first,
+    too_noisy,
+    unsure_sharing,
+)
+from commlens.analyzers.whatif.predicted import Baseline, predict, replay
+from commlens.analyzers.whatif.ready import GradientTimes, read_gradients
+from commlens.analyzers.whatif.recorded import recorded_model
+from commlens.trace.changes import Change
+
+if TYPE_CHECKING:
+    from commlens.trace import Run
+    from commlens.trace.calibration import Calibration
+
+_CALIBRATED = "what is latency and what bandwidth comes from the calibration, scaled to the recorded transfers"
+_SAME_COMPUTE = "compute is as fast beside communication as it was in the recording"
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A run that can be simulated, or the reason why not, for any number of questions.
+
+    Attributes:
+        baseline: the recorded configuration; None where there is no model.
+        refusal: why nothing is predicted.
+        notes: what to know before trusting predictions.
+    """
+
+    baseline: Baseline | None
+    refusal: str | None
+    notes: tuple[str, ...]
+
+    def scenario(self, changes: Sequence[Change]) -> Scenario:
+        """What one set of changes would gain."""
+        names = tuple(str(change) for change in changes)
+        if self.baseline is None or self.refusal is not None:
+            return Scenario(names, None, None, (), self.refusal)
+        model = alter(self.baseline.model, changes)
+        if isinstance(model, str):
+            return Scenario(names, None, None, (), model)
+        far = extrapolated(model)
+        predicted, ceiling = predict(self.baseline, model, widen=2.0 if far else 1.0)
+        if not all(map(math.isfinite, (predicted.gain_ms, predicted.low_ms, predicted.high_ms, ceiling))):
+            return Scenario(names, None, None, model.assumptions, UNMEASURED)
+        if noise := too_noisy(self.baseline, predicted.low_ms, predicted.high_ms):
+            return Scenario(names, None, ceiling, model.assumptions, noise)
+        if "transfer" in model.touches:
+            calibrated = any(isinstance(line, Line) and line.calibrated for node in model.nodes for line in node.lines)
+            rests = (unsure_sharing(self.baseline, model), _CALIBRATED if calibrated else None, _SAME_COMPUTE, far)
+            model = model.assuming(*(each for each in rests if each is not None))
+        return Scenario(names, predicted, ceiling, model.assumptions, None)
+
+    def replayed(self) -> Replayed:
+        """Measured and simulated step of the recorded configuration."""
+        if self.baseline is None:
+            return Replayed(None, None)
+        measured, replayed = self.baseline.measured_ns / 1e6, self.baseline.replayed_ns / 1e6
+        return Replayed(round(measured, 6), round(replayed, 6) if math.isfinite(replayed) else None)
+
+
+def find_simulator(
+    ranks: Sequence[RankFacts],
+    joined: Joined,
+    transfers: Sequence[Transfers],
+    infos: Mapping[int, Mapping[str, Any]],
+    missing: Sequence[int] = (),
+    gradients: Mapping[int, GradientTimes] | None = None,
+    calibration: Calibration | None = None,
+) -> Simulator:
+    """The simulator of a run.
+
+    Args:
+        ranks: stage one of each rank, ascending.
+        joined: stage two of the same.
+        transfers: see `across.transfers.measured`.
+        infos: rank.json of each rank.
+        missing: ranks that were not recorded.
+        gradients: the table of gradients of each rank that has one.
+        calibration: where the job's own transfers do not tell latency from bandwidth.
+    """
+    if refusal := no_model(ranks, joined, missing):
+        return Simulator(None, refusal, ())
+    model = recorded_model(ranks, joined, transfers, infos, gradients, calibration)
+    if isinstance(model, str):
+        return Simulator(None, model, ())
+    baseline = replay(model)
+    notes = [note for note in (straggler_first(joined), crowded(ranks, infos)) if note]
+    return Simulator(baseline, no_prediction(baseline), tuple(notes))
+
+
+def simulator_of(run: Run) -> Simulator:
+    """The simulator of a recorded run."""
+    ranks = [rank_facts(run.ranks[number]) for number in sorted(run.ranks)]
+    infos = {number: rank.info for number, rank in run.ranks.items()}
+    gradients = {number: read_gradients(rank) for number, rank in run.ranks.items()}
+    joined = join(ranks)
+    return find_simulator(ranks, joined, measured(ranks, joined), infos, run.missing, gradients, run.calibration)
+
+
+def what_if(simulator: Simulator, sets: Sequence[Sequence[Change]]) -> WhatIf:
+    """What each set of changes would gain."""
+    scenarios = tuple(simulator.scenario(each) for each in sets)
+    return WhatIf(simulator.replayed(), scenarios, simulator.notes, simulator.refusal)

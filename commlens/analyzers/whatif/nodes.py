@@ -1,0 +1,67 @@
+"""What a step's communication is made of: communicators, and the collectives on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from commlens.analyzers.grouped import Floats
+from commlens.analyzers.intervals import Ints
+from commlens.analyzers.whatif.coefficients import Line
+from commlens.analyzers.whatif.sharing import Sharing
+
+ITEM_BYTES: Final = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # what can be cast to fewer
+
+
+@dataclass(frozen=True)
+class Link:
+    """One communicator, on which collectives run in the order of issue.
+
+    Attributes:
+        name: of the group.
+        workers: how many it runs at once.
+        sharing: how those slow each other down.
+        latency: what its alpha is multiplied by.
+        speed: what its bandwidth is multiplied by.
+        alpha_ns: its alpha instead, None where that was not changed.
+        gb_s: its bandwidth instead, None where that was not changed.
+    """
+
+    name: str
+    workers: int
+    sharing: Sharing
+    latency: float = 1.0
+    speed: float = 1.0
+    alpha_ns: float | None = None
+    gb_s: float | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether its messages cost something else than was measured."""
+        return (self.latency, self.speed, self.alpha_ns, self.gb_s) != (1.0, 1.0, None, None)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One collective of the step, on all ranks; several groups may each have their own at the same place.
+
+    Attributes:
+        op: torch's spelling.
+        dtype: torch's name.
+        bytes: message size.
+        links: links it runs on, ascending, shape (n,).
+        member: which of those each rank belongs to, shape (ranks,).
+        measured_ns: its transfer on each of them in each recorded step, NaN where it was not measured, shape
+            (n, steps).
+        lines: what its messages cost on each of them; why that is not known instead.
+        reduces: it carries gradients of the model in `Model.gradients`.
+    """
+
+    op: str
+    dtype: str
+    bytes: float
+    links: Ints
+    member: Ints
+    measured_ns: Floats
+    lines: tuple[Line | str, ...]
+    reduces: bool = False

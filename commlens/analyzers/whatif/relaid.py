@@ -1,0 +1,129 @@
+"""The model with other buckets: what is sent together, and when it can be launched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from commlens.analyzers.grouped import Floats
+from commlens.analyzers.whatif.buckets import Buckets, BucketSettings, buckets
+from commlens.analyzers.whatif.gradients import Gradients, Round
+from commlens.analyzers.whatif.model import NO_OVERLAP, Model, Point
+from commlens.analyzers.whatif.nodes import ITEM_BYTES, Node
+
+INTERPOLATED = "gradient times were not recorded: a bucket's gradients are taken to come evenly, by bytes"
+
+
+class _Row(NamedTuple):
+    """A point to be placed: its usual own time on all ranks, what goes first where those are equal, and the rest."""
+
+    at: float
+    turn: int
+    number: int
+    point: Point
+    low: Floats
+    high: Floats
+    share: Floats
+
+
+def wire_bytes(gradients: Gradients, bucket: Sequence[int]) -> float:
+    """Bytes of a bucket on the wire."""
+    total = 0.0
+    for place in bucket:
+        parameter = gradients.parameters[place]
+        own = ITEM_BYTES.get(parameter.dtype, 0)
+        shrink = gradients.item_bytes / own if gradients.item_bytes and own > gradients.item_bytes else 1.0
+        total += parameter.num_bytes * shrink
+    return total
+
+
+def laid_out(model: Model, settings: BucketSettings) -> Buckets:
+    """The buckets that DDP would make of the recorded gradients."""
+    gradients = model.gradients
+    return buckets(gradients.parameters, gradients.order, settings) if gradients is not None else ()
+
+
+def relaid(model: Model, layout: Buckets) -> Model | str:
+    """The model with these buckets, or why that cannot be told."""
+    gradients = model.gradients
+    if gradients is None or gradients.refusal is not None:
+        return (gradients and gradients.refusal) or "no DDP model reduces gradients in this run"
+    nodes = [node for node in model.nodes if not node.reduces]
+    numbers = {n: k for k, n in enumerate(n for n, node in enumerate(model.nodes) if not node.reduces)}
+    placed = [row for place in range(len(model.points)) if (row := _fixed(model, place, numbers)) is not None]
+    ready = _ready(model, gradients, layout)
+    for each in gradients.rounds:
+        for bucket, place in zip(layout, ready, strict=True):
+            node = _node(model, wire_bytes(gradients, bucket))
+            if isinstance(node, str):
+                return node
+            nodes.append(node)
+            placed.append(_launch(each, place, len(nodes) - 1))
+            placed.append(_finalised(each, len(nodes) - 1))
+    changed = _sorted(replace(model, nodes=tuple(nodes), layout=layout), placed)
+    return changed if gradients.measured or layout == gradients.layout else changed.assuming(INTERPOLATED)
+
+
+def _sorted(model: Model, placed: list[_Row]) -> Model:
+    placed.sort(key=lambda row: row[:3])
+    return replace(
+        model,
+        points=tuple(row.point for row in placed),
+        low_ns=np.stack([*(row.low for row in placed), model.low_ns[-1]]),
+        high_ns=np.stack([*(row.high for row in placed), model.high_ns[-1]]),
+        share=np.stack([*(row.share for row in placed), model.share[-1]]),
+    )
+
+
+def _node(model: Model, size: float) -> Node | str:
+    """A collective of gradients; one that was recorded where there is one of this size."""
+    old = [node for node in model.nodes if node.reduces]
+    if same := [node for node in old if node.bytes == size]:
+        return same[0]
+    unknown = [line for line in old[0].lines if isinstance(line, str)]
+    if unknown:
+        return f"the cost of other bucket sizes is not known: {unknown[0]}"
+    return replace(old[0], bytes=size, measured_ns=np.full_like(old[0].measured_ns, np.nan))
+
+
+def _fixed(model: Model, place: int, numbers: dict[int, int]) -> _Row | None:
+    """A point that stays, None where it belongs to gradients."""
+    point = model.points[place]
+    if point.node not in numbers:
+        return None
+    low, high, share = model.low_ns[place], model.high_ns[place], model.share[place]
+    own = model.low_ns[: place + 1].max(axis=0)
+    return _Row(_usual(own), 1, place, replace(point, node=numbers[point.node]), low, high, share)
+
+
+def _usual(own_ns: Floats) -> float:
+    return float(own_ns.mean())
+
+
+def _ready(model: Model, gradients: Gradients, layout: Buckets) -> Floats:
+    """Places at which each bucket can be launched: its gradients are ready, and all before it are launched.
+
+    Returns:
+        Shape (buckets, ranks).
+    """
+    if model.overlap == NO_OVERLAP:
+        return np.full((len(layout), gradients.place.shape[0]), float(len(gradients.layout)))
+    return np.maximum.accumulate([gradients.place[:, list(bucket)].max(axis=1) for bucket in layout], axis=0)
+
+
+def _launch(each: Round, place: Floats, node: int) -> _Row:
+    knot = np.clip(np.ceil(place).astype(int) - 1, 0, each.knots_ns.shape[0] - 2)
+    ranks = np.arange(place.size)
+    low, high = each.knots_ns[knot, ranks], each.knots_ns[knot + 1, ranks]
+    share = np.clip(place - knot, 0, 1)
+    at = _usual(low + (high - low) * share[:, None])
+    return _Row(at, 0, node, Point(node, waits=False), low, high, share)
+
+
+def _finalised(each: Round, node: int) -> _Row:
+    """DDP waits for all buckets once the backward is through."""
+    end = each.knots_ns[-1]
+    return _Row(_usual(end), 2, node, Point(node, waits=True), end, end, np.zeros(end.shape[0]))

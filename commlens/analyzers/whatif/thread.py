@@ -1,0 +1,125 @@
+"""What one rank's training thread did in each step: its own time, and where it met collectives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from commlens.analyzers.grouped import Floats, group_keys
+from commlens.analyzers.intervals import Intervals, Ints, length_within, merge
+from commlens.analyzers.ranks import RankFacts
+from commlens.trace.schema import MISSING
+
+NEVER, CALLED, REDUCER = range(3)  # who waits for a collective: nobody, the job's code, DDP's reducer
+
+
+@dataclass(frozen=True)
+class Thread:
+    """One rank's collectives by step.
+
+    Attributes:
+        facts: of the rank.
+        still: when it stood still for a collective that had not ended, merged.
+        step: place of each row's step among the analysed ones, MISSING outside them, shape (rows,).
+        waiter: who waits for each row, shape (rows,).
+        backward: number of the backward each row was issued in, MISSING outside, shape (rows,).
+        backward_ns: start of each backward.
+    """
+
+    facts: RankFacts
+    still: Intervals
+    step: Ints
+    waiter: Ints
+    backward: Ints
+    backward_ns: Ints
+
+    def own_ns(self, times: Ints, steps: Ints) -> Floats:
+        """What the rank had worked between the start of a step and a time, ns, shape of both."""
+        begun = self.facts.steps.start_ns[steps]
+        return (times - begun - length_within(self.still, begun, times)).astype(np.float64)
+
+    def wait_ns(self, rows: Ints) -> Ints:
+        """When the thread came to wait for each row, ns; DDP's reducer, when it had issued its last bucket."""
+        issued, waited = (self.facts.columns.collectives[name] for name in ("issued_ns", "waited_ns"))
+        reduced = np.flatnonzero(self.waiter == REDUCER)
+        last = np.full(self.backward_ns.size + 1, MISSING, np.int64)
+        np.maximum.at(last, self.backward[reduced], issued[reduced])
+        return np.where(self.waiter[rows] == REDUCER, last[self.backward[rows]], waited[rows])
+
+
+def read_thread(facts: RankFacts, ends_ns: Ints) -> Thread:
+    """The thread of one rank.
+
+    Args:
+        facts: of the rank.
+        ends_ns: when each of its collectives ended, MISSING where not known, shape (rows,).
+    """
+    rows, blocked = facts.columns.collectives, facts.blocked
+    ended = ends_ns[blocked.row]
+    # What comes after the end is the thread's own: it had to wake up.
+    ends = np.where(ended == MISSING, blocked.ends, np.maximum(ended, blocked.starts))
+    waited = (rows["waited_ns"] != MISSING) & (rows["thread"] == facts.columns.training_thread)
+    reduced = blocked.known & (rows["waited_ns"] == MISSING)
+    during = facts.columns.during("backward")
+    backward = merge(facts.columns.phases["start_ns"][during], facts.columns.phases["end_ns"][during])
+    return Thread(
+        facts=facts,
+        still=merge(blocked.starts, ends),
+        step=_place(rows["issued_ns"], Intervals(facts.steps.start_ns, facts.steps.end_ns)),
+        waiter=np.where(reduced, REDUCER, np.where(waited, CALLED, NEVER)),
+        backward=_place(rows["issued_ns"], backward),
+        backward_ns=backward.starts,
+    )
+
+
+def _place(times: Ints, windows: Intervals) -> Ints:
+    """Which window each time lies in, MISSING where in none."""
+    if not windows.starts.size:
+        return np.full(times.size, MISSING, np.int64)
+    place = np.searchsorted(windows.starts, times, side="right") - 1
+    return np.where((place >= 0) & (times < windows.ends[place]), place, MISSING)
+
+
+def usual_steps(threads: list[Thread]) -> list[Ints] | str:
+    """Rows of each rank by step, of the steps that every rank recorded and that are like most others.
+
+    Returns:
+        One table a rank, shape (collectives, steps); the first column's steps are the same on all. Why not, where
+        there is no such thing.
+    """
+    common = threads[0].facts.steps.index
+    for thread in threads[1:]:
+        common = np.intersect1d(common, thread.facts.steps.index)
+    tables = []
+    for thread in threads:
+        places = np.searchsorted(thread.facts.steps.index, common)
+        tables.append(_signatures(thread, places))
+    usual = [Counter(signatures).most_common(1)[0][0] for signatures in tables if signatures]
+    if not usual:
+        return "no step was recorded on every rank"
+    if not all(len(each) == len(usual[0]) for each in usual):
+        return "ranks issue different collectives in a step"
+    if not usual[0]:
+        return "no collective is issued in a step"
+    clean = [n for n in range(common.size) if all(t[n] == u for t, u in zip(tables, usual, strict=True))]
+    if not clean:
+        return "no step is like the usual one on every rank"
+    return [_rows(thread, common[clean]) for thread in threads]
+
+
+def _signatures(thread: Thread, places: Ints) -> list[bytes]:
+    """What tells steps of a rank apart: its collectives in order, their sizes, and who waits for them."""
+    columns = thread.facts.columns
+    words = [columns.words["group"].codes, columns.words["op"].codes, columns.collectives["bytes"], thread.waiter]
+    tokens = group_keys([word.astype(np.int64) for word in words])[0]
+    inside = thread.step != MISSING
+    bounds = np.searchsorted(thread.step[inside], [places, places + 1])
+    tokens = tokens[inside]
+    return [tokens[start:end].tobytes() for start, end in bounds.T]
+
+
+def _rows(thread: Thread, index: Ints) -> Ints:
+    places = np.searchsorted(thread.facts.steps.index, index)
+    return np.stack([np.flatnonzero(thread.step == place) for place in places], axis=1)
