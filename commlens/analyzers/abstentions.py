@@ -14,7 +14,7 @@ from commlens.analyzers.report import Abstention
 from commlens.analyzers.steps import INFERRED, NONE
 
 _LATER = "not part of this version yet"
-_NOT_YET = (Abstention("links", _LATER, "network counters"), Abstention("what-if", _LATER, "the simulator"))
+_NOT_YET = (Abstention("links", _LATER, "network counters"),)
 _JOIN = ("wait-transfer-split", "cost-model", "stragglers", "critical-path")
 
 

@@ -64,7 +64,7 @@ def test_every_key_of_the_contract(tmp_path: Path) -> None:
 def test_absent_answers_are_null_and_explained(tmp_path: Path) -> None:
     report = report_of(tmp_path, {0: training_rank(6)})
     assert report.time_budget.exposed_wait_ms is report.time_budget.exposed_transfer_ms is None
-    names = {"wait-transfer-split", "cost-model", "stragglers", "critical-path", "links", "what-if"}
+    names = {"wait-transfer-split", "cost-model", "stragglers", "critical-path", "links"}
     assert reasons(report).keys() == names
 
 

@@ -35,7 +35,7 @@ def test_text(run_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert err == ""
     assert "costs 45.0 ms of each 100 ms step (45 %)" in " ".join(out.split())
     assert "all_reduce of 1.0 kB in group 0 (desc 0), 1 a step, 22.5 ms" in " ".join(out.split())
-    assert "what-if" in out
+    assert "links" in out
     assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
     assert "\x1b" not in out
 
