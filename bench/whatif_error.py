@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -40,6 +41,7 @@ class Change:
     text: str
     options: Options = field(default_factory=dict)
     plan: Options = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
     healed: bool = False
 
 
@@ -69,6 +71,7 @@ BASES = (
             *caps(0.25, 1, 5, 25),
             Change("link.bandwidth=x2", plan={"gb_s": 0.2}),
             Change("ddp.comm_hook=fp16", {"fp16": 1}),
+            Change("ddp.last_bucket_cap=1", env={"DDP_SET_LAST_BUCKET_CAP": "1"}),
         ),
     ),
     Base(
@@ -99,6 +102,12 @@ BASES = (
         {"load": 10, "forward": 60, "backward": 120, "cap_mb": 2},
         Plan(alpha_us=1000, gb_s=0.2, seed=3, faults=(SLOW,), shared=True),
         (Change("straggler.remove=1", healed=True),),
+    ),
+    Base(
+        "uneven",
+        {"load": 10, "forward": 60, "backward": 120, "steps": 48},
+        Plan(alpha_us=2000, gb_s=0.1, seed=8, shared=True, faults=({"kind": "spread", "sigma": 0.06},)),
+        (*caps(1), Change("link.bandwidth=x2", plan={"gb_s": 0.2}), Change("imbalance.remove=1", healed=True)),
     ),
     Base(
         "micro",
@@ -181,7 +190,10 @@ def main() -> None:
         changes = [(base, change) for base in bases for change in base.changes]
         found = []
         for number, (each, (base, change)) in enumerate(zip(said, changes, strict=True)):
+            os.environ.update(change.env)
             found.append(compared(each, step_ms(record(scenario(base, change), folder / f"after-{number}"))))
+            for name in change.env:
+                del os.environ[name]
     told = [each for each in found if each]
     replays = [
         100 * abs(float(str(e["replayed_ms"])) / float(str(e["measured_ms"])) - 1) for e in said if e["predicted"]

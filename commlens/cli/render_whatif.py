@@ -76,10 +76,10 @@ def _share(value: float, whole: float | None) -> str:
 
 def _small_print(result: WhatIf) -> list[str]:
     """Why some sets were not predicted, then what the others rest on, each once."""
-    refused = [
-        f"{', '.join(each.set)}: not predicted, {each.abstention}"
-        for each in result.scenarios
-        if each.abstention is not None and each.abstention != result.abstention
-    ]
+    reasons: dict[str, list[str]] = {}
+    for each in result.scenarios:
+        if each.abstention is not None and each.abstention != result.abstention:
+            reasons.setdefault(each.abstention, []).append(" with ".join(each.set))
+    refused = [f"{', '.join(sets)}: not predicted, {reason}" for reason, sets in reasons.items()]
     rests = dict.fromkeys(text for each in result.scenarios for text in each.assumptions if each.predicted)
     return [*refused, *(f"assumed: {text}" for text in rests)]

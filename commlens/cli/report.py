@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,10 +76,11 @@ def show(
 
 
 def _analyzed(runs: Sequence[Path] | None, calibration: Path | None, rank_regex: str | None) -> Report:
-    from commlens.analyzers import analyze
     from commlens.cli.runs import open_chosen
 
-    opened = open_chosen(runs, rank_regex)
+    opened = open_chosen(runs, rank_regex, meanwhile=lambda: import_module("commlens.analyzers.stages"))
+    from commlens.analyzers import analyze
+
     if calibration is not None:
         from commlens.trace.calibration import read_calibration
 

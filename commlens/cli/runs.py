@@ -28,12 +28,15 @@ RankRegex = Annotated[
 ]
 
 
-def open_chosen(paths: Sequence[Path] | None, rank_regex: str | None = None) -> Run:
+def open_chosen(
+    paths: Sequence[Path] | None, rank_regex: str | None = None, meanwhile: Callable[[], object] | None = None
+) -> Run:
     """Open the run in `paths`, or the newest one where none is given.
 
     Args:
         paths: a run's folder, or several that hold parts of the same run; or files of other profilers.
         rank_regex: as in `open_run`.
+        meanwhile: called while other processes read files, if they do.
 
     Raises:
         CommlensError: there is no such run, or it cannot be read.
@@ -41,7 +44,7 @@ def open_chosen(paths: Sequence[Path] | None, rank_regex: str | None = None) -> 
     from commlens.trace import open_run
 
     if paths:
-        with reading() as progress:
+        with reading(meanwhile) as progress:
             return open_run(list(paths), rank_regex=rank_regex, progress=progress)
     if not RUNS.is_dir():
         raise RunNotFoundError(f"no run given, and there is no ./{RUNS}; record one with: commlens run -- torchrun ...")
@@ -49,10 +52,19 @@ def open_chosen(paths: Sequence[Path] | None, rank_regex: str | None = None) -> 
 
 
 @contextmanager
-def reading() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal's stderr while files are read, from the first one on; nothing elsewhere."""
+def reading(meanwhile: Callable[[], object] | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal's stderr while files are read, from the first one on; nothing elsewhere.
+
+    Args:
+        meanwhile: called once, when the first file is read and others are not.
+    """
+
+    def first(done: int, total: int) -> None:
+        if meanwhile is not None and done == 1 < total:
+            meanwhile()
+
     if not sys.stderr.isatty():
-        yield None
+        yield first
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -61,4 +73,9 @@ def reading() -> Iterator[Callable[[int, int], None] | None]:
     # Without a thread of its own, which a process that is forked could not take along.
     with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("", total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True, refresh=True)
+
+        def shown(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=True, refresh=True)
+            first(done, total)
+
+        yield shown
