@@ -70,12 +70,12 @@ def _parameters(described: Mapping[str, Any]) -> tuple[Parameter, ...]:
 def _settings(described: Mapping[str, Any], info: Mapping[str, Any]) -> BucketSettings:
     flags = described.get("flags") or {}
     asked, cap = not flags.get("bucket_bytes_cap_default", True), flags.get("bucket_bytes_cap")
-    listed = flags.get("bucket_cap_mb_list") or ()
+    listed = flags.get("bucket_bytes_cap_list") or ()
     first = flags.get("first_bucket_bytes") or MIB
     last = str((info.get("environment") or {}).get("DDP_SET_LAST_BUCKET_CAP", ""))
     return BucketSettings(
-        bucket_cap_mb=cap / MIB if asked and cap else None,
-        bucket_cap_mb_list=tuple(float(each) for each in listed),
+        bucket_cap_mb=cap / MIB if asked and isinstance(cap, int) else None,
+        bucket_cap_mb_list=tuple(each / MIB for each in listed if isinstance(each, int)),
         find_unused_parameters=bool(flags.get("find_unused_parameters")),
         static_graph=bool(flags.get("static_graph")),
         last_bucket_cap=last == "1",
