@@ -10,6 +10,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -439,3 +440,13 @@ def test_many_small_files(traces: Path) -> None:
     run = open_run(traces)
     assert (len(run.ranks), len(run.missing)) == (300, 212)
     assert run.notes == ["left out: log0.txt, log1.txt, log10.txt and 297 more: of no format that commlens reads"]
+
+
+def test_a_pools_worker_reads_by_itself(traces: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of a pool are daemons, which may start no processes."""
+    for rank in (0, 1):
+        trace(traces / f"{rank}.json", rank, 2)
+    monkeypatch.setattr(side_by_side, "_WORTH", dict.fromkeys(side_by_side._WORTH, 0))
+    monkeypatch.setattr(side_by_side, "current_process", lambda: SimpleNamespace(daemon=True))
+    assert side_by_side.workers_for(2, 10**9) == 1
+    assert sorted(open_run(traces).ranks) == [0, 1]

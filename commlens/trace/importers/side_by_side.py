@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any, Final, TypeVar
@@ -23,7 +23,9 @@ _WORTH: Final = {"fork": 1 << 20, "spawn": 24 << 20}
 
 def workers_for(files: int, size: int) -> int:
     """How many processes should read so many files of so many bytes together; 1 for none of its own."""
-    return min(os.cpu_count() or 1, files) if size >= _WORTH[_method()] else 1
+    if current_process().daemon or size < _WORTH[_method()]:  # a daemon may have no processes
+        return 1
+    return min(os.cpu_count() or 1, files)
 
 
 def each(
