@@ -28,7 +28,7 @@ FLUSH_S = 1.0
 # At exit a Gloo thread may be about to call back into Python, which must not meet a
 # finalising interpreter. Without us the process group's destructor waits for the same operations.
 EXIT_PATIENCE_S = 60.0
-SETTLE_S = 0.05
+SETTLE_S = 0.3  # 0.05 was too short on crowded cores
 LOOK_UNTIL_BACKWARD, LOOK_UNTIL_STEP = 4, 2  # for models: looking takes time, and these steps are never analysed
 _generation = 0
 _begun: Recorder | None = None  # the newest, also after it gave up

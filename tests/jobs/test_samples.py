@@ -38,11 +38,11 @@ JOBS = [
 def finished(start: Callable[[Path | None], Job], runs: Path | None = None) -> Job:
     """Runs a job to its good end, recorded into `runs` if given.
 
-    Alone it has a second try where a Gloo thread dropped a tensor while the interpreter ended: torch 2.13
-    does so in about one job in 30 on busy cores. Recorded it has none: the recorder lets the threads settle.
+    It has a second try where a Gloo thread dropped a tensor while the interpreter ended: torch 2.13 does so in
+    about one job in 30 on busy cores. Recorded it is rarer, for the recorder lets the threads settle.
     """
     job = start(runs)
-    if runs is None and job.rc != 0 and "terminate called without an active exception" in job.stderr:
+    if job.rc != 0 and "terminate called without an active exception" in job.stderr:
         job = start(runs)
     assert job.rc == 0, job.stderr
     return job
