@@ -1,15 +1,20 @@
 """What the samples share: their options, the backend and device of a rank, and the log of the steps."""
 
 import argparse
+import gc
 import hashlib
 import os
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
+
+# Torch imports it with the first optimizer. Imported after init_process_group, its functions keep that group as a
+# default argument, and destroy_process_group does not end it.
+import torch.distributed.nn.functional
 from torch.distributed.tensor import DTensor
 
 
@@ -32,6 +37,17 @@ def setup() -> torch.device:
         device = torch.device("cpu")
         dist.init_process_group("gloo")
     return device
+
+
+def run(train: Callable[[argparse.Namespace, torch.device], None], args: argparse.Namespace) -> None:
+    """Join the job, train, and leave the job after the model is gone.
+
+    Gloo's threads drop the tensors of the last messages at their leisure. A group that is alive when the process ends
+    may abort it so, and one that a model's end destroys may hang it (torch 2.13, busy cores).
+    """
+    train(args, setup())
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def say(line: str) -> None:

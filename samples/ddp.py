@@ -6,10 +6,11 @@ Options:  --hidden, --layers and --batch set the size, --bucket-cap-mb the size 
 """
 
 import contextlib
+from argparse import Namespace
 
 import torch
 import torch.distributed as dist
-from common import StepLog, parser, setup
+from common import StepLog, parser, run
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -23,16 +24,7 @@ class Layer(nn.Module):
         return x + nn.functional.gelu(self.linear(x))
 
 
-def main() -> None:
-    p = parser(__doc__, steps=50)
-    p.add_argument("--hidden", type=int, default=1024)
-    p.add_argument("--layers", type=int, default=8)
-    p.add_argument("--batch", type=int, default=32, help="rows per rank and micro-batch")
-    p.add_argument("--bucket-cap-mb", type=float, default=10)
-    p.add_argument("--accumulate", type=int, default=1, metavar="K")
-    args = p.parse_args()
-
-    device = setup()
+def train(args: Namespace, device: torch.device) -> None:
     torch.manual_seed(args.seed)
     layers = [Layer(args.hidden) for _ in range(args.layers - 1)]
     model = nn.Sequential(*layers, nn.Linear(args.hidden, args.hidden)).to(device)
@@ -58,7 +50,16 @@ def main() -> None:
         log.step(step, total)
 
     log.finish(model.parameters(), args.digest)
-    dist.destroy_process_group()
+
+
+def main() -> None:
+    p = parser(__doc__, steps=50)
+    p.add_argument("--hidden", type=int, default=1024)
+    p.add_argument("--layers", type=int, default=8)
+    p.add_argument("--batch", type=int, default=32, help="rows per rank and micro-batch")
+    p.add_argument("--bucket-cap-mb", type=float, default=10)
+    p.add_argument("--accumulate", type=int, default=1, metavar="K")
+    run(train, p.parse_args())
 
 
 if __name__ == "__main__":

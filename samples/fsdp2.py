@@ -5,9 +5,11 @@ Options:  --hidden, --layers and --batch set the size; --no-reshard keeps the pa
           between forward and backward, which saves the second all-gather and costs memory.
 """
 
+from argparse import Namespace
+
 import torch
 import torch.distributed as dist
-from common import StepLog, parser, setup
+from common import StepLog, parser, run
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -38,17 +40,7 @@ class Model(nn.Module):
         return self.head(x)
 
 
-def main() -> None:
-    p = parser(__doc__, steps=50)
-    p.add_argument("--hidden", type=int, default=256)
-    p.add_argument("--layers", type=int, default=6)
-    p.add_argument("--batch", type=int, default=4, help="sequences per rank")
-    p.add_argument("--length", type=int, default=32, help="tokens per sequence")
-    p.add_argument("--vocab", type=int, default=512)
-    p.add_argument("--no-reshard", action="store_true")
-    args = p.parse_args()
-
-    device = setup()
+def train(args: Namespace, device: torch.device) -> None:
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     torch.manual_seed(args.seed)  # the same full model on every rank, before it is sharded
     model = Model(args.vocab, args.hidden, args.layers).to(device)
@@ -69,7 +61,17 @@ def main() -> None:
         log.step(step, loss)
 
     log.finish(model.parameters(), args.digest)
-    dist.destroy_process_group()
+
+
+def main() -> None:
+    p = parser(__doc__, steps=50)
+    p.add_argument("--hidden", type=int, default=256)
+    p.add_argument("--layers", type=int, default=6)
+    p.add_argument("--batch", type=int, default=4, help="sequences per rank")
+    p.add_argument("--length", type=int, default=32, help="tokens per sequence")
+    p.add_argument("--vocab", type=int, default=512)
+    p.add_argument("--no-reshard", action="store_true")
+    run(train, p.parse_args())
 
 
 if __name__ == "__main__":

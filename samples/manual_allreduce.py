@@ -6,9 +6,11 @@ Options:  --async starts all of the all-reduces and waits for them at the end;
 A classic mistake: many small messages, and none of them runs while backward does.
 """
 
+from argparse import Namespace
+
 import torch
 import torch.distributed as dist
-from common import StepLog, parser, setup
+from common import StepLog, parser, run
 from torch import nn
 
 
@@ -35,15 +37,7 @@ def average_gradients(model: nn.Module, overlap: bool) -> None:
         param.grad /= dist.get_world_size()
 
 
-def main() -> None:
-    p = parser(__doc__, steps=100)
-    p.add_argument("--hidden", type=int, default=256)
-    p.add_argument("--layers", type=int, default=24)
-    p.add_argument("--batch", type=int, default=64, help="rows per rank")
-    p.add_argument("--async", dest="overlap", action="store_true")
-    args = p.parse_args()
-
-    device = setup()
+def train(args: Namespace, device: torch.device) -> None:
     torch.manual_seed(args.seed)  # the same seed gives every rank the same model
     model = nn.Sequential(*(Layer(args.hidden) for _ in range(args.layers))).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
@@ -61,7 +55,15 @@ def main() -> None:
         log.step(step, loss)
 
     log.finish(model.parameters(), args.digest)
-    dist.destroy_process_group()
+
+
+def main() -> None:
+    p = parser(__doc__, steps=100)
+    p.add_argument("--hidden", type=int, default=256)
+    p.add_argument("--layers", type=int, default=24)
+    p.add_argument("--batch", type=int, default=64, help="rows per rank")
+    p.add_argument("--async", dest="overlap", action="store_true")
+    run(train, p.parse_args())
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ Options:  --skew makes expert 0 more popular than the others (0: about even), so
           to compute and the others wait for it; --hidden, --layers and --tokens set the size.
 """
 
+from argparse import Namespace
+
 import torch
 import torch.distributed as dist
-from common import StepLog, parser, setup
+from common import StepLog, parser, run
 from torch import nn
 
 
@@ -46,15 +48,7 @@ class MoE(nn.Module):
         return x + weight[:, None] * back
 
 
-def main() -> None:
-    p = parser(__doc__, steps=60)
-    p.add_argument("--hidden", type=int, default=256)
-    p.add_argument("--layers", type=int, default=2)
-    p.add_argument("--tokens", type=int, default=512, help="tokens per rank")
-    p.add_argument("--skew", type=float, default=0.5)
-    args = p.parse_args()
-
-    device = setup()
+def train(args: Namespace, device: torch.device) -> None:
     world = dist.get_world_size()
     torch.manual_seed(args.seed + 1 + dist.get_rank())  # every rank has its own expert and its own data
     model = nn.Sequential(*(MoE(args.hidden, args.skew) for _ in range(args.layers))).to(device)
@@ -79,7 +73,15 @@ def main() -> None:
         log.step(step, loss)
 
     log.finish(model.parameters(), args.digest)
-    dist.destroy_process_group()
+
+
+def main() -> None:
+    p = parser(__doc__, steps=60)
+    p.add_argument("--hidden", type=int, default=256)
+    p.add_argument("--layers", type=int, default=2)
+    p.add_argument("--tokens", type=int, default=512, help="tokens per rank")
+    p.add_argument("--skew", type=float, default=0.5)
+    run(train, p.parse_args())
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ Options:  --batched sends one micro-batch while it receives the next (batch_isen
           --hidden, --layers (per rank) and --batch (rows per micro-batch) set the size.
 """
 
+from argparse import Namespace
+
 import torch
 import torch.distributed as dist
-from common import StepLog, parser, setup
+from common import StepLog, parser, run
 from torch import nn
 
 
@@ -36,16 +38,7 @@ def exchange(out: torch.Tensor | None, dst: int, buf: torch.Tensor | None, src: 
         dist.recv(buf, src)
 
 
-def main() -> None:
-    p = parser(__doc__, steps=100)
-    p.add_argument("--hidden", type=int, default=512)
-    p.add_argument("--layers", type=int, default=4, help="layers per rank")
-    p.add_argument("--batch", type=int, default=64, help="rows per micro-batch")
-    p.add_argument("--micro", type=int, default=4, help="micro-batches per step")
-    p.add_argument("--batched", action="store_true")
-    args = p.parse_args()
-
-    device = setup()
+def train(args: Namespace, device: torch.device) -> None:
     rank, last = dist.get_rank(), dist.get_world_size() - 1
     torch.manual_seed(args.seed + 1 + rank)  # every rank holds its own stage
     stage = nn.Sequential(*(Layer(args.hidden) for _ in range(args.layers))).to(device)
@@ -84,7 +77,16 @@ def main() -> None:
         log.step(step, loss)
 
     log.finish(stage.parameters(), args.digest)
-    dist.destroy_process_group()
+
+
+def main() -> None:
+    p = parser(__doc__, steps=100)
+    p.add_argument("--hidden", type=int, default=512)
+    p.add_argument("--layers", type=int, default=4, help="layers per rank")
+    p.add_argument("--batch", type=int, default=64, help="rows per micro-batch")
+    p.add_argument("--micro", type=int, default=4, help="micro-batches per step")
+    p.add_argument("--batched", action="store_true")
+    run(train, p.parse_args())
 
 
 if __name__ == "__main__":

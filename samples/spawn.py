@@ -7,10 +7,10 @@ Every rank has a DataLoader process beside it, which takes no part in the commun
 
 import os
 import socket
+from argparse import Namespace
 
 import torch
-import torch.distributed as dist
-from common import StepLog, parser, setup
+from common import StepLog, parser, run
 from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -39,9 +39,7 @@ class Layer(nn.Module):
         return x + nn.functional.gelu(self.linear(x))
 
 
-def train(rank: int, args) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-    device = setup()
+def train(args: Namespace, device: torch.device) -> None:
     torch.manual_seed(args.seed)
     model = nn.Sequential(*(Layer(args.hidden) for _ in range(args.layers))).to(device)
     model = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
@@ -61,7 +59,11 @@ def train(rank: int, args) -> None:
         log.step(step, loss)
 
     log.finish(model.parameters(), args.digest)
-    dist.destroy_process_group()
+
+
+def start(rank: int, args: Namespace) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+    run(train, args)
 
 
 def main() -> None:
@@ -79,7 +81,7 @@ def main() -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     os.environ.update(WORLD_SIZE=str(args.nprocs), LOCAL_WORLD_SIZE=str(args.nprocs))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
-    multiprocessing.spawn(train, args=(args,), nprocs=args.nprocs)
+    multiprocessing.spawn(start, args=(args,), nprocs=args.nprocs)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ Options:  --hidden (a multiple of the number of ranks), --layers and --batch set
 The all-reduces lie on the critical path: nothing else is left to compute while one runs.
 """
 
+from argparse import Namespace
+
 import torch
 import torch.distributed as dist
-from common import StepLog, parser, setup
+from common import StepLog, parser, run
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
@@ -24,14 +26,7 @@ class Block(nn.Module):
         return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
 
 
-def main() -> None:
-    p = parser(__doc__, steps=50)
-    p.add_argument("--hidden", type=int, default=512)
-    p.add_argument("--layers", type=int, default=4)
-    p.add_argument("--batch", type=int, default=128, help="rows, the same on every rank")
-    args = p.parse_args()
-
-    device = setup()
+def train(args: Namespace, device: torch.device) -> None:
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     torch.manual_seed(args.seed)
     model = nn.Sequential(*(Block(args.hidden) for _ in range(args.layers))).to(device)
@@ -52,7 +47,14 @@ def main() -> None:
         log.step(step, loss)
 
     log.finish(model.parameters(), args.digest)
-    dist.destroy_process_group()
+
+
+def main() -> None:
+    p = parser(__doc__, steps=50)
+    p.add_argument("--hidden", type=int, default=512)
+    p.add_argument("--layers", type=int, default=4)
+    p.add_argument("--batch", type=int, default=128, help="rows, the same on every rank")
+    run(train, p.parse_args())
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def hook_obstacle(hook: Hook | None, arguments: Mapping[str, Any]) -> str | None
         return None
     if arguments.get("mixed_precision") is not None:
         return "mixed_precision brings a communication hook of its own"
-    first = next(iter(arguments["module"].parameters()), None)
+    first = next(iter(getattr(arguments["module"], "parameters", tuple)()), None)  # DDP itself refuses what has none
     if hook.name in _NEEDS_NCCL and first is not None and first.device.type == "cpu":
         return "torch's hook for it hangs or fails over Gloo"
     return None

@@ -73,9 +73,9 @@ class Shim:
         """The job's arguments by name; None where this model cannot be changed."""
         try:
             bound = self._signature.bind(model, *args, **kwargs)
-            reason = hook_obstacle(self._hook, bound.arguments)
-        except Exception:  # noqa: BLE001 - no arguments of a model: torch will say so
+        except TypeError:  # no arguments of a model: torch will say so
             return None
+        reason = hook_obstacle(self._hook, bound.arguments)
         if reason is not None:
             self._give_up(reason)
         return bound if reason is None else None

@@ -28,7 +28,7 @@ FLUSH_S = 1.0
 # At exit a Gloo thread may be about to call back into Python, which must not meet a
 # finalising interpreter. Without us the process group's destructor waits for the same operations.
 EXIT_PATIENCE_S = 60.0
-SETTLE_S = 0.3  # 0.05 was too short on crowded cores
+SETTLE_S = 0.05
 LOOK_UNTIL_BACKWARD, LOOK_UNTIL_STEP = 4, 2  # for models: looking takes time, and these steps are never analysed
 _generation = 0
 _begun: Recorder | None = None  # the newest, also after it gave up
@@ -51,6 +51,7 @@ class Recorder:
         self._models: list[dict[str, Any]] = []
         self._found: list[weakref.ref[Any]] = []
         self._awaiting_rebuild = False
+        self._looked = -1
         self._backwards = 0
         self._stale = True
         self._output = Output(folder, rank, store, generation)
@@ -132,10 +133,23 @@ class Recorder:
             found = [module for reference in self._found if (module := reference()) is not None]
             if not any(models.awaits_rebuild(module) for module in found):
                 self._describe(found)
+        if self.phases.step in SAMPLED and self.phases.step != self._looked:
+            self._looked = self.phases.step
+            self._look_for_unused()
         self.gradients.before_backward(self.phases.step)
 
+    def _look_for_unused(self) -> None:
+        """Notes in each model what DDP's search for unused parameters found in the steps before."""
+        for model, reference in zip(self._models, self._found, strict=True):
+            module = reference()
+            unused = models.unused_bytes(module) if module is not None else None
+            if unused is not None:
+                model.setdefault("unused_bytes", []).append(unused)
+                self._stale = True
+
     def _describe(self, found: list[Any]) -> None:
-        self._models = [models.describe(module) for module in found]
+        autocast = self.phases.autocast
+        self._models = [models.describe(module) | {"autocast": autocast.get(module)} for module in found]
         self._awaiting_rebuild = any(models.awaits_rebuild(module) for module in found)
         layouts: dict[str, list[list[int]]] = {}
         for model in self._models:

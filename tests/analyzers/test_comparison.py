@@ -1,18 +1,17 @@
 """Two reports side by side, and the command that prints them."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from blocking_job import BlockingJob, even_job, slower
+from command_line import commlens
 from synthetic import MS, RankTruth, write_run
 
 from commlens import Report, analyze, open_run
 from commlens.analyzers.comparison import Comparison, Pair, compare
-from commlens.cli import app
 
 PARAMETER = {"name": "weight", "shape": [3, 4], "dtype": "float32", "trainable": True}
 
@@ -90,13 +89,6 @@ def test_reports_that_know_nothing(tmp_path: Path) -> None:
     found = compare(empty, empty)
     assert found.step == Pair(None, None)
     json.dumps(found.to_dict(), allow_nan=False)
-
-
-def commlens(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["commlens", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        app.main()
-    return int(ended.value.code or 0)
 
 
 def test_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

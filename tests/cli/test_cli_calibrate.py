@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import stop
 from synthetic import START, US, Collective, RankTruth, write_run
 
 from commlens.cli.calibrate_plan import Measurement, measurements_for, ranks_label
@@ -214,10 +215,7 @@ def test_when_it_is_stopped_the_launcher_ends_too(tmp_path: Path, number: signal
     ) as command_run:
         assert command_run.stderr is not None
         child = int(command_run.stderr.readline().split()[1])
-        if number == signal.SIGINT:
-            os.killpg(command_run.pid, number)  # as a terminal does: to every process of the command line
-        else:
-            command_run.send_signal(number)
+        stop(command_run, number)
         assert command_run.wait(60) == code
         assert "Traceback" not in command_run.stderr.read()
     assert not Path(f"/proc/{child}").exists()

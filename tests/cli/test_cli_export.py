@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from command_line import commlens
 from pyarrow import csv, parquet
 from synthetic import training_rank, write_run
 
-from commlens.cli import app
 from commlens.trace.schema import TABLES
-
-
-def commlens(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["commlens", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        app.main()
-    return int(ended.value.code or 0)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])

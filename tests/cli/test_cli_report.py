@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import commlens
 from synthetic import RankTruth, training_rank, write_run
 
 from commlens.cli import app
@@ -18,14 +19,6 @@ from commlens.trace.schema import RANK_FOLDER, TABLE_FILE
 @pytest.fixture
 def run_path(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run", {rank: training_rank(6) for rank in range(2)})
-
-
-def commlens(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run the command line in this process; its exit code."""
-    monkeypatch.setattr(sys, "argv", ["commlens", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        app.main()
-    return int(ended.value.code or 0)
 
 
 def test_text(run_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import stop
 from synthetic import RankTruth, write_run
 
 from commlens.cli.verify_probe import interpreter_of
@@ -168,10 +169,7 @@ def test_stopped_it_leaves_nothing_behind(tmp_path: Path, number: signal.Signals
         assert verify.stderr.readline() == "commlens: round 1 of 2, as it is\n"
         child = int(verify.stderr.readline().split()[1])
         assert len(left_behind(tmp_path)) == 1
-        if number == signal.SIGINT:
-            os.killpg(verify.pid, number)  # as a terminal does: to every process of the command line
-        else:
-            verify.send_signal(number)
+        stop(verify, number)
         assert verify.wait(60) == code
         assert "Traceback" not in verify.stderr.read()
     assert not Path(f"/proc/{child}").exists()

@@ -35,22 +35,14 @@ JOBS = [
 ]
 
 
-def finished(start: Callable[[Path | None], Job], runs: Path | None = None) -> Job:
-    """Runs a job to its good end, recorded into `runs` if given.
-
-    It has a second try where a Gloo thread dropped a tensor while the interpreter ended: torch 2.13 does so in
-    about one job in 30 on busy cores. Recorded it is rarer, for the recorder lets the threads settle.
-    """
-    job = start(runs)
-    if job.rc != 0 and "terminate called without an active exception" in job.stderr:
-        job = start(runs)
+def finished(job: Job) -> Job:
     assert job.rc == 0, job.stderr
     return job
 
 
 def both(start: Callable[[Path | None], Job], runs: Path) -> tuple[Job, Job]:
     """The job alone, and recorded into `runs`."""
-    return finished(start), finished(start, runs)
+    return finished(start(None)), finished(start(runs))
 
 
 def recording(runs: Path | None) -> dict[str, str | None]:
@@ -61,7 +53,7 @@ def sample(launch: Launch, name: str, nproc: int, *options: str, runs: Path | No
     """Runs a small sample, recorded into `runs` if given."""
     args = ("--digest", "--steps", str(STEPS), *SMALL[name], *options)
     script = SAMPLES / f"{name}.py"
-    return finished(lambda runs: launch(script, nproc, *args, env=recording(runs), timeout=240), runs)
+    return finished(launch(script, nproc, *args, env=recording(runs), timeout=240))
 
 
 def opened(runs: Path, nproc: int) -> Run:
@@ -318,6 +310,6 @@ dist.destroy_process_group()
 
 
 def test_models_are_saved_and_copied_as_before(launch: Launch, tmp_path: Path) -> None:
-    recorded = finished(lambda runs: launch(COPIED, env=recording(runs)), tmp_path / "runs")
+    recorded = finished(launch(COPIED, env=recording(tmp_path / "runs")))
     assert len(recorded.said("done")) == 2 and not recorded.warnings
     assert all(phases(rank, "forward") for rank in opened(tmp_path / "runs", 2).ranks.values())
