@@ -22,11 +22,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from lab.plan import Plan  # noqa: E402
+from lab.plan import Plan, Slow  # noqa: E402
 from lab.run import record  # noqa: E402
 from lab.scenario import Expected, Scenario  # noqa: E402
 
 import commlens  # noqa: E402
+from commlens.analyzers.ranks import rank_facts  # noqa: E402
 from commlens.analyzers.whatif.asked import simulator_of  # noqa: E402
 from commlens.trace.changes import parse_all  # noqa: E402
 
@@ -40,9 +41,11 @@ class Change:
 
     text: str
     options: Options = field(default_factory=dict)
-    plan: Options = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     healed: bool = False
+    ranks: int = RANKS
+    mean: bool = False  # steps differ by design: their mean counts
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Base:
     plan: Plan
     changes: tuple[Change, ...]
     calibrated: bool = False
+    job: str = "bucketed"
+    ranks: int = RANKS
 
 
 def caps(*values: float) -> tuple[Change, ...]:
@@ -62,6 +67,7 @@ def caps(*values: float) -> tuple[Change, ...]:
 
 
 SLOW = {"kind": "slow", "rank": 1, "phase": "forward", "ms": 40.0}
+PAIRS = tuple(Slow(ranks=(rank, rank + 2), alpha_us=2000, exact=True) for rank in range(2))
 BASES = (
     Base(
         "default",
@@ -121,6 +127,65 @@ BASES = (
         Plan(alpha_us=2000, gb_s=0.1, seed=4),
         (Change("link.bandwidth=x2", plan={"gb_s": 0.2}), Change("link.latency=x0.25", plan={"alpha_us": 500})),
     ),
+    Base(
+        "unused",
+        {"load": 10, "forward": 60, "backward": 120, "cap_mb": 1, "find_unused": 1},
+        Plan(alpha_us=2000, gb_s=0.1, seed=9, shared=True),
+        (
+            Change("ddp.find_unused_parameters=0", {"find_unused": 0}),
+            Change("ddp.static_graph=1", {"static_graph": 1}),
+            Change("ddp.find_unused_parameters=0,ddp.bucket_cap_mb=4", {"find_unused": 0, "cap_mb": 4}),
+            Change("ddp.find_unused_parameters=0,link.bandwidth=x2", {"find_unused": 0}, {"gb_s": 0.2}),
+        ),
+    ),
+    Base(
+        "buffers",
+        {"load": 10, "forward": 60, "backward": 120, "cap_mb": 2, "buffers": 1},
+        Plan(alpha_us=2000, gb_s=0.1, seed=10, shared=True),
+        (
+            Change("ddp.broadcast_buffers=0", {"broadcast": 0}),
+            Change("ddp.broadcast_buffers=0,ddp.comm_hook=fp16", {"broadcast": 0, "fp16": 1}),
+            Change("ddp.find_unused_parameters=1", {"find_unused": 1}),
+            Change("ddp.broadcast_buffers=0,ddp.bucket_cap_mb=0.5", {"broadcast": 0, "cap_mb": 0.5}),
+        ),
+    ),
+    Base(
+        "local",
+        {"load": 10, "forward": 30, "backward": 60, "cap_mb": 1, "layers": 16, "mib": 5},
+        Plan(alpha_us=2000, gb_s=0.1, seed=11, shared=True),
+        (
+            Change("sync.period=4", {"period": 4, "steps": 26}, mean=True),
+            Change("sync.period=2", {"period": 2, "steps": 26}, mean=True),
+            # A ring's latency grows with the ranks, which the lab's link does not know by itself.
+            Change("world_size=4", plan={"alpha_us": 6000}, ranks=4),
+        ),
+    ),
+    Base(
+        "shards",
+        {"load": 10, "forward": 60, "backward": 120, "layers": 6, "mib": 6},
+        Plan(alpha_us=2000, gb_s=0.1, seed=12),
+        (
+            Change("fsdp.reshard_after_forward=0", {"reshard": 0}),
+            Change("fsdp.unit_merge=2", {"merge": 2}),
+            Change("fsdp.unit_merge=3", {"merge": 3}),
+            Change("fsdp.reduce_dtype=bf16", {"reduce16": 1}),
+            Change("fsdp.reshard_after_forward=0,link.bandwidth=x2", {"reshard": 0}, {"gb_s": 0.2}),
+            Change("fsdp.unit_merge=2,fsdp.reduce_dtype=bf16", {"merge": 2, "reduce16": 1}),
+        ),
+        job="fsdp2",
+    ),
+    Base(
+        "copies",
+        {"load": 10, "forward": 60, "backward": 120, "layers": 4, "mib": 4},
+        Plan(alpha_us=3000, gb_s=0.1, seed=13),
+        (
+            # Latencies as a ring's: a third in groups of two, and of the all_reduce, which is two of the others, too.
+            Change("fsdp.shard_size=2", {"shard_size": 2}, {"alpha_us": 1000, "slow": PAIRS}),
+            Change("fsdp.reshard_after_forward=0", {"reshard": 0}),
+        ),
+        job="fsdp2",
+        ranks=4,
+    ),
 )
 
 
@@ -131,12 +196,17 @@ def scenario(base: Base, change: Change | None = None) -> Scenario:
         options |= change.options
         plan = replace(plan, faults=() if change.healed else plan.faults, **change.plan)  # type: ignore[arg-type]
     healthy = base.plan if base.calibrated else None
-    return Scenario(base.name, "bucketed", options, plan, Expected(), ranks=RANKS, healthy_link=healthy)
+    ranks = base.ranks if change is None or change.ranks == RANKS else change.ranks
+    return Scenario(base.name, base.job, options, plan, Expected(), ranks=ranks, healthy_link=healthy)
 
 
-def step_ms(run: Path) -> float:
-    """Median step, mean over the ranks."""
-    step = commlens.analyze(commlens.open_run(run)).time_budget.step_ms
+def step_ms(run: Path, mean: bool = False) -> float:
+    """Median step, or their mean, mean over the ranks."""
+    opened = commlens.open_run(run)
+    if mean:
+        steps = [rank_facts(rank).steps for rank in opened.ranks.values()]
+        return statistics.fmean(float((each.end_ns - each.start_ns).mean()) for each in steps) / 1e6
+    step = commlens.analyze(opened).time_budget.step_ms
     assert step is not None
     return step
 
@@ -174,6 +244,10 @@ def compared(said: dict[str, Any], after_ms: float) -> dict[str, float]:
     return {"error": abs(error), "covered": float(covered), "wrong_sign": float(wrong_sign)}
 
 
+def _after_ms(base: Base, change: Change, folder: Path) -> float:
+    return step_ms(record(scenario(base, change), folder), change.mean)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the first base only, its first four changes")
@@ -191,7 +265,7 @@ def main() -> None:
         found = []
         for number, (each, (base, change)) in enumerate(zip(said, changes, strict=True)):
             os.environ.update(change.env)
-            found.append(compared(each, step_ms(record(scenario(base, change), folder / f"after-{number}"))))
+            found.append(compared(each, _after_ms(base, change, folder / f"after-{number}")))
             for name in change.env:
                 del os.environ[name]
     told = [each for each in found if each]

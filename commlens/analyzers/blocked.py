@@ -48,7 +48,7 @@ def find_blocked(columns: Columns, lanes: Lanes | None, ddp_groups: Collection[s
         columns: of one rank.
         lanes: what its devices did; None where that was not recorded, then its training thread counts.
         ddp_groups: names of the groups that a DDP model reduces its gradients in. DDP's reducer
-            waits in C++, where no hook sees it; `_reducer_waits` derives those waits.
+            and sends its buffers in. It waits in C++, where no hook sees it; `_unseen_waits` derives those waits.
     """
     return _on_host(columns, ddp_groups) if lanes is None else _on_device(columns, lanes)
 
@@ -75,53 +75,57 @@ def _on_host(columns: Columns, ddp_groups: Collection[str]) -> Blocked:
     own = seen & (rows["thread"] == columns.training_thread)
     starts = np.where(own, rows["waited_ns"], 0)
     ends = np.where(own, rows["waited_ns"] + rows["blocked_ns"], 0)
-    reduced = _in_backward(columns, ddp_groups)
-    starts[reduced.rows], ends[reduced.rows] = _reducer_waits(columns, reduced)
     derived = np.zeros(seen.shape, bool)
-    derived[reduced.rows] = True
+    for unseen in (_unseen(columns, ddp_groups, "backward"), _unseen(columns, ddp_groups, "forward", "broadcast")):
+        starts[unseen.rows], ends[unseen.rows] = _unseen_waits(columns, unseen)
+        derived[unseen.rows] = True
     still = np.flatnonzero(ends > starts)
     return Blocked(still, starts[still], ends[still], seen | derived)
 
 
 @dataclass(frozen=True)
-class _Reduced:
-    """Rows a DDP reducer waits for, by issue, and the end of the backward each lies in, ns."""
+class _Unseen:
+    """Rows that DDP waits for, by issue, with the backward or forward that each lies in and its end, ns."""
 
     rows: NDArray[np.intp]
-    backward: NDArray[np.intp]
-    backward_end: Ints
+    phase: NDArray[np.intp]
+    phase_end: Ints
 
 
-def _in_backward(columns: Columns, ddp_groups: Collection[str]) -> _Reduced:
+def _unseen(columns: Columns, ddp_groups: Collection[str], phase: str, op: str | None = None) -> _Unseen:
+    """Rows of DDP's groups that were issued in a phase and that nobody was seen to wait for; of one operation."""
     rows, group = columns.collectives, columns.words["group"]
-    inside = columns.during("backward")
-    backward = merge(columns.phases["start_ns"][inside], columns.phases["end_ns"][inside])
-    reducer = np.isin(group.codes, [code for code, name in enumerate(group.words) if name in ddp_groups])
-    open_ended = reducer & (rows["waited_ns"] == MISSING) & (rows["completed_ns"] != MISSING)
-    which = np.searchsorted(backward.starts, rows["issued_ns"], side="right") - 1
-    if backward.ends.size:
-        open_ended &= (which >= 0) & (rows["issued_ns"] < backward.ends[which])
+    inside = columns.during(phase)
+    phases = merge(columns.phases["start_ns"][inside], columns.phases["end_ns"][inside])
+    own = np.isin(group.codes, [code for code, name in enumerate(group.words) if name in ddp_groups])
+    open_ended = own & (rows["waited_ns"] == MISSING) & (rows["completed_ns"] != MISSING)
+    if op is not None:
+        open_ended &= columns.words["op"].equals(op)
+    which = np.searchsorted(phases.starts, rows["issued_ns"], side="right") - 1
+    if phases.ends.size:
+        open_ended &= (which >= 0) & (rows["issued_ns"] < phases.ends[which])
     else:
         open_ended[:] = False
     chosen = np.flatnonzero(open_ended)
-    return _Reduced(chosen, which[chosen], backward.ends[which[chosen]])
+    return _Unseen(chosen, which[chosen], phases.ends[which[chosen]])
 
 
-def _reducer_waits(columns: Columns, reduced: _Reduced) -> tuple[Ints, Ints]:
-    """Waits of DDP's reducer: after the backward's last collective, for each one in order.
+def _unseen_waits(columns: Columns, unseen: _Unseen) -> tuple[Ints, Ints]:
+    """Waits of DDP: after the phase's last such collective, for each one in order.
 
     Wait k starts where wait k-1 ended, lasts until collective k is complete, and never passes the
-    backward's end (the reducer's waits are its last act). Source: torch's `Reducer::finalize_backward`.
+    phase's end. Sources: torch's `Reducer::finalize_backward`, whose last act they are, and
+    `broadcast_coalesced` (which of more than two broadcasts waits for some earlier: that is missed).
     """
-    if not reduced.rows.size:
+    if not unseen.rows.size:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    issued = columns.collectives["issued_ns"][reduced.rows]
-    completed = columns.collectives["completed_ns"][reduced.rows]
+    issued = columns.collectives["issued_ns"][unseen.rows]
+    completed = columns.collectives["completed_ns"][unseen.rows]
     first = np.ones(issued.size, bool)
-    first[1:] = reduced.backward[1:] != reduced.backward[:-1]
+    first[1:] = unseen.phase[1:] != unseen.phase[:-1]
     last = np.append(np.flatnonzero(first)[1:], issued.size) - 1
     begin = issued[last][np.cumsum(first) - 1]
-    # Backwards are disjoint, so a running maximum of clipped ends never leaks into the next one.
-    ends = np.maximum.accumulate(np.clip(completed, begin, np.maximum(begin, reduced.backward_end)))
+    # Phases are disjoint, so a running maximum of clipped ends never leaks into the next one.
+    ends = np.maximum.accumulate(np.clip(completed, begin, np.maximum(begin, unseen.phase_end)))
     starts = np.where(first, begin, np.concatenate([begin[:1], ends[:-1]]))
     return starts, ends

@@ -78,6 +78,22 @@ KINDS: Final = (
     Kind("straggler.remove", "1", values.yes, "no rank is slower than the others' median", NEEDS_PERSON, _NO_KNOB),
     Kind("imbalance.remove", "1", values.yes, "all ranks compute for equally long", NEEDS_PERSON, _NO_KNOB),
     Kind("overlap", "none or perfect", values.one_of("none", "perfect"), "how much is hidden", RESEARCH, _NO_KNOB),
+    Kind(
+        "sync.period",
+        "a count above 0",
+        values.count,
+        "models are averaged every k-th step, no gradients reduced (local SGD)",
+        LOSSY,
+        f"{_IN_CODE}, with PostLocalSGDOptimizer",
+    ),
+    Kind(
+        "allreduce.hierarchical",
+        "ranks of a host",
+        values.count,
+        "all_reduces within hosts first, then between them",
+        EXACT,
+        "it takes a communication hook of one's own",
+    ),
     Kind("world_size", "a count above 0", values.count, "ranks of the job", NEEDS_PERSON, "it is the launcher's"),
     Kind(
         "fsdp.reshard_after_forward",

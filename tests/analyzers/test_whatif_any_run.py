@@ -17,7 +17,26 @@ from commlens.trace.changes import parse_all
 from commlens.trace.schema import OPS, TIMINGS
 
 STEPS, LENGTH = 9, 10_000
-SETS = ("ddp.bucket_cap_mb=0.001", "ddp.no_sync_every=2", "wire.dtype=bf16", "overlap=none", "straggler.remove")
+SETS = (
+    "ddp.bucket_cap_mb=0.001",
+    "ddp.no_sync_every=2",
+    "wire.dtype=bf16",
+    "overlap=none",
+    "straggler.remove",
+    "ddp.find_unused_parameters=1,ddp.bucket_cap_mb=0.001",
+    "ddp.static_graph=1",
+    "ddp.broadcast_buffers=0",
+    "ddp.gradient_as_bucket_view=1",
+    "ddp.comm_hook=powersgd",
+    "ddp.comm_hook=quantize",
+    "sync.period=3",
+    "world_size=5,link.bandwidth=x2",
+    "allreduce.hierarchical=2",
+    "fsdp.reshard_after_forward=0,fsdp.unit_merge=2",
+    "fsdp.prefetch=1",
+    "fsdp.reduce_dtype=bf16",
+    "fsdp.shard_size=1",
+)
 PART = st.fixed_dictionaries(
     {
         "op": st.sampled_from([op for op in OPS if op not in ("send", "recv")]),
@@ -51,8 +70,11 @@ def rank_of(draw: st.DrawFn, rank: int, parts: list[dict[str, object]], ddp: boo
     members = [rank] if draw(st.booleans()) else [0, 1]
     groups = [{"name": "0", "workers": draw(st.sampled_from([None, 1, 2, 3]))}, {"name": "1", "ranks": members}]
     parameters = [{"num_bytes": 4096, "dtype": "float32"}, {"num_bytes": 40_000, "dtype": "float32"}]
-    model = {"kind": "DDP", "group": "0", "parameters": draw(st.sampled_from([parameters, []]))}
-    return RankTruth(rows, phases, info={"boot_id": "a", "groups": groups, "models": [model] if ddp else []})
+    flags = {"find_unused_parameters": draw(st.booleans())}
+    model = {"kind": "DDP", "group": "0", "flags": flags, "parameters": draw(st.sampled_from([parameters, []]))}
+    models = [model] if ddp else [{"kind": "FSDP2"}]
+    boot = draw(st.sampled_from(["a", "a", "b"]))
+    return RankTruth(rows, phases, info={"boot_id": boot, "groups": groups, "models": models})
 
 
 def _row(part: dict[str, object], at: int) -> Collective:

@@ -23,6 +23,7 @@ from commlens.analyzers.whatif.gates import (
     too_noisy,
     unsure_sharing,
 )
+from commlens.analyzers.whatif.model import Model
 from commlens.analyzers.whatif.predicted import Baseline, predict, replay
 from commlens.analyzers.whatif.ready import GradientTimes, read_gradients
 from commlens.analyzers.whatif.recorded import recorded_model
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from commlens.trace.calibration import Calibration
 
 _CALIBRATED = "what is latency and what bandwidth comes from the calibration, scaled to the recorded transfers"
+_BORROWED = "of an operation seen in one size, what is latency and what bandwidth is as in the group's other operations"
 _SAME_COMPUTE = "compute is as fast beside communication as it was in the recording"
 
 
@@ -59,14 +61,13 @@ class Simulator:
         if isinstance(model, str):
             return Scenario(names, None, None, (), model)
         far = extrapolated(model)
-        predicted, ceiling = predict(self.baseline, model, widen=2.0 if far else 1.0)
+        predicted, ceiling = predict(self.baseline, model, widen=model.widen * (2.0 if far else 1.0))
         if not all(map(math.isfinite, (predicted.gain_ms, predicted.low_ms, predicted.high_ms, ceiling))):
             return Scenario(names, None, None, model.assumptions, UNMEASURED)
         if noise := too_noisy(self.baseline, predicted.low_ms, predicted.high_ms):
             return Scenario(names, None, ceiling, model.assumptions, noise)
         if "transfer" in model.touches:
-            calibrated = any(isinstance(line, Line) and line.calibrated for node in model.nodes for line in node.lines)
-            rests = (unsure_sharing(self.baseline, model), _CALIBRATED if calibrated else None, _SAME_COMPUTE, far)
+            rests = (unsure_sharing(self.baseline, model), *_origins(model), _SAME_COMPUTE, far)
             model = model.assuming(*(each for each in rests if each is not None))
         return Scenario(names, predicted, ceiling, model.assumptions, None)
 
@@ -76,6 +77,13 @@ class Simulator:
             return Replayed(None, None)
         measured, replayed = self.baseline.measured_ns / 1e6, self.baseline.replayed_ns / 1e6
         return Replayed(round(measured, 6), round(replayed, 6) if math.isfinite(replayed) else None)
+
+
+def _origins(model: Model) -> list[str]:
+    """Where costs come from that the job's own transfers did not tell."""
+    lines = [line for node in model.nodes for line in node.lines if isinstance(line, Line)]
+    calibrated = [_CALIBRATED] if any(line.calibrated for line in lines) else []
+    return [*calibrated, *([_BORROWED] if any(line.borrowed for line in lines) else [])]
 
 
 def find_simulator(

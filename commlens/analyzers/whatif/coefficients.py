@@ -5,7 +5,7 @@ Every array here has 1 + DRAWS entries: the fit itself, then what other samples 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Line:
         low_bytes: smallest message it was fitted to.
         high_bytes: largest.
         calibrated: it comes from a calibration, scaled to the job's transfers.
+        borrowed: its split into latency and bandwidth is that of another operation of the group.
     """
 
     alpha_ns: Floats
@@ -37,6 +38,7 @@ class Line:
     low_bytes: float
     high_bytes: float
     calibrated: bool = False
+    borrowed: bool = False
 
 
 def exact_line(alpha_ns: float, beta: float) -> Line:
@@ -78,12 +80,24 @@ def calibrated_line(entry: CalibrationEntry, bytes: Ints, transfer_ns: Ints) -> 
         transfer_ns: shape (n,).
     """
     line = measured_line(np.array(entry.bytes, np.int64), np.round(np.array(entry.time_us) * 1e3).astype(np.int64))
+    met = None if isinstance(line, str) else meeting(line, bytes, transfer_ns)
+    return replace(met, calibrated=True) if met is not None else None
+
+
+def meeting(line: Line, bytes: Ints, transfer_ns: Ints) -> Line | None:
+    """The line scaled so that it meets these transfers, its draws as `calibrated_line` says; None where there are none.
+
+    Args:
+        line: whose split into latency and bandwidth is taken.
+        bytes: shape (n,).
+        transfer_ns: shape (n,).
+    """
     usable = (bytes > 0) & (transfer_ns > 0)
-    if isinstance(line, str) or not usable.any():
+    if not usable.any():
         return None
     size, taken = float(np.median(bytes[usable])), float(np.median(transfer_ns[usable]))
-    scale = taken / (line.alpha_ns[0] + line.beta[0] * size)
+    scale = taken / max(float(line.alpha_ns[0] + line.beta[0] * size), 1.0)
     random = np.random.default_rng(SEED)
     other = np.append(1.0, np.exp(abs(np.log(scale)) * random.standard_normal(DRAWS)))
     alpha = np.minimum(line.alpha_ns * scale * other, taken)
-    return Line(alpha, (taken - alpha) / size, line.low_bytes, line.high_bytes, calibrated=True)
+    return Line(alpha, (taken - alpha) / size, line.low_bytes, line.high_bytes)

@@ -9,12 +9,15 @@ from typing import Any
 from commlens.analyzers.whatif.gradients import Gradients
 from commlens.analyzers.whatif.link_changes import FREE_CASTS
 from commlens.analyzers.whatif.model import NO_OVERLAP, PERFECT, Altered, Model
+from commlens.analyzers.whatif.sent import gather_assumptions
 from commlens.trace.changes import Hook
 
+FREE_CODING = "compressing and decompressing is taken to cost nothing: the gain is an upper bound"
 NOT_GROWN = "each backward without synchronisation takes as long as one with it, less its communication"
 
 
-def _of_gradients(model: Model) -> Gradients | str:
+def gradients_of(model: Model) -> Gradients | str:
+    """The gradients that DDP reduces, or why what it does with them cannot be changed."""
     if model.gradients is None:
         return "no DDP model reduces gradients in this run"
     return model.gradients.refusal or model.gradients
@@ -24,7 +27,7 @@ def settings_of(**new: Callable[[Any], Any]) -> Callable[[Model, Any], Altered]:
     """A change of DDP's arguments."""
 
     def apply(model: Model, value: Any) -> Altered:
-        gradients = _of_gradients(model)
+        gradients = gradients_of(model)
         if isinstance(gradients, str):
             return gradients
         settings = replace(gradients.settings, **{name: make(value) for name, make in new.items()})
@@ -34,24 +37,29 @@ def settings_of(**new: Callable[[Any], Any]) -> Callable[[Model, Any], Altered]:
 
 
 def comm_hook(model: Model, value: Hook) -> Altered:
-    if value.name not in ("none", "bf16", "fp16"):
-        return f"the hook {value.name} cannot be simulated yet"
-    gradients = _of_gradients(model)
+    """Gradients cast to 16 bits, or compressed by one of torch's hooks; `sent` has the bytes of each."""
+    gradients = gradients_of(model)
     if isinstance(gradients, str):
         return gradients
-    size = None if value.name == "none" else 2
-    return replace(model, gradients=replace(gradients, item_bytes=size)).touching("transfer").assuming(FREE_CASTS)
+    compresses = value.name in ("powersgd", "quantize")
+    size = 2 if value.name in ("bf16", "fp16") else None
+    hook = value if compresses else None
+    if (size, hook) == (gradients.item_bytes, gradients.hook):
+        return model
+    changed = replace(model, gradients=replace(gradients, item_bytes=size, hook=hook)).touching("transfer")
+    rests = (FREE_CODING, *(gather_assumptions(model) if value.name == "quantize" else ()))
+    return changed.assuming(*rests) if compresses else changed.assuming(FREE_CASTS)
 
 
 def overlap(model: Model, value: str) -> Altered:
     if value == "perfect":
         return replace(model, overlap=PERFECT).touching("transfer")
-    gradients = _of_gradients(model)
+    gradients = gradients_of(model)
     return gradients if isinstance(gradients, str) else replace(model, overlap=NO_OVERLAP).touching("transfer")
 
 
 def no_sync_every(model: Model, value: int) -> Altered:
-    gradients = _of_gradients(model)
+    gradients = gradients_of(model)
     if isinstance(gradients, str):
         return gradients
     now = len(gradients.rounds)

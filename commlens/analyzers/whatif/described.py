@@ -19,6 +19,7 @@ class Described:
         settings: of DDP.
         layout: recorded buckets, None where they cannot be told.
         ready_order: parameters as their gradients became ready, () where that was not recorded.
+        view: gradients lie in the buckets, None where that was not recorded.
     """
 
     number: int
@@ -26,6 +27,7 @@ class Described:
     settings: BucketSettings
     layout: Buckets | None
     ready_order: tuple[int, ...]
+    view: bool | None
 
     @property
     def bucket_bytes(self) -> list[int]:
@@ -51,7 +53,8 @@ def read_ddp(info: Mapping[str, Any], group: str, sent: Sequence[float]) -> Desc
     layout = _layout(described, parameters, settings, sent)
     order = tuple(int(p) for p in described.get("ready_order") or ())
     complete = layout is not None and sorted(order) == sorted(p for bucket in layout for p in bucket)
-    return Described(number, parameters, settings, layout, order if complete else ())
+    view = (described.get("flags") or {}).get("gradient_as_bucket_view")
+    return Described(number, parameters, settings, layout, order if complete else (), view)
 
 
 def _parameters(described: Mapping[str, Any]) -> tuple[Parameter, ...]:
@@ -62,6 +65,7 @@ def _parameters(described: Mapping[str, Any]) -> tuple[Parameter, ...]:
             str(p.get("device", "cpu")),
             bool(p.get("trainable", True)),
             bool(p.get("sparse", False)),
+            tuple(int(n) for n in p.get("shape") or ()),
         )
         for p in described.get("parameters") or ()
     )

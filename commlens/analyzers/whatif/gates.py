@@ -93,7 +93,8 @@ def straggler_first(joined: Joined) -> str | None:
 
 def extrapolated(model: Model) -> str | None:
     """Whether messages are sent whose size is far from every measured one."""
-    lines = [(node.bytes, line) for node in model.nodes for line in node.lines if isinstance(line, Line) and node.bytes]
+    sizes = [(node.bytes / max(node.messages, 1), node.lines) for node in model.nodes if node.bytes]
+    lines = [(size, line) for size, lines in sizes for line in lines if isinstance(line, Line)]
     far = [line for size, line in lines if not line.low_bytes / _FACTOR <= size <= line.high_bytes * _FACTOR]
     if not far:
         return None

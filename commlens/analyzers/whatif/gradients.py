@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.whatif.buckets import Buckets, BucketSettings, Parameter
+from commlens.trace.changes import Hook
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Gradients:
         rounds: backwards of a step in which they are reduced.
         item_bytes: bytes that an element takes on the wire, None where it is the parameter's own dtype.
         refusal: why buckets cannot be laid out anew, None where they can.
+        view: gradients lie in the buckets (gradient_as_bucket_view); None where that is not known.
+        hook: of DDP that compresses them, None where none does.
         measured: ready times were recorded; else they were interpolated between bucket launches.
     """
 
@@ -46,3 +49,5 @@ class Gradients:
     item_bytes: int | None
     refusal: str | None
     measured: bool
+    view: bool | None = None
+    hook: Hook | None = None

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from commlens.analyzers.whatif.coefficients import Line
+from commlens.analyzers.whatif.edited import fitted_ns
 from commlens.analyzers.whatif.model import Altered, Model
 from commlens.analyzers.whatif.nodes import ITEM_BYTES, Node
 from commlens.trace.changes import Scale
@@ -37,22 +38,21 @@ def wire_dtype(model: Model, value: str) -> Altered:
     gradients = model.gradients
     if gradients is not None and gradients.refusal is None:
         model = replace(model, gradients=replace(gradients, item_bytes=size))
-    nodes = tuple(node if node.reduces else _shrunk(node, size) for node in model.nodes)
+    nodes = tuple(node if node.reduces else _shrunk(node, value) for node in model.nodes)
     return replace(model, nodes=nodes).touching("transfer").assuming(FREE_CASTS)
 
 
-def _shrunk(node: Node, item_bytes: int) -> Node:
-    """The collective with elements of that size on the wire, where they were larger."""
-    own = ITEM_BYTES.get(node.dtype, 0)
+def _shrunk(node: Node, dtype: str) -> Node:
+    """The collective with elements of that type on the wire, where they were larger."""
+    own, item_bytes = ITEM_BYTES.get(node.dtype, 0), ITEM_BYTES[dtype]
     if own <= item_bytes:
         return node
     size = node.bytes * item_bytes / own
-    ratio = [
-        np.nan if isinstance(line, str) else (line.alpha_ns[0] + line.beta[0] * size) / _now(line, node)
-        for line in node.lines
-    ]
-    return replace(node, bytes=size, measured_ns=node.measured_ns * np.array(ratio)[:, None])
+    ratio = [_ratio(line, size, node) for line in node.lines]
+    return replace(node, bytes=size, dtype=dtype, measured_ns=node.measured_ns * np.array(ratio)[:, None])
 
 
-def _now(line: Line, node: Node) -> float:
-    return float(max(line.alpha_ns[0] + line.beta[0] * node.bytes, 1.0))
+def _ratio(line: Line | str, size: float, node: Node) -> float:
+    if isinstance(line, str):
+        return float("nan")
+    return fitted_ns(line, size, node.messages) / fitted_ns(line, node.bytes, node.messages)

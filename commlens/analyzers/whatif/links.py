@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,8 +73,14 @@ def find_traffic(
         taken = np.full(matched.seq.size, MISSING, np.int64)
         taken[measured.which] = measured.ns
         sharing, solo = without_sharing(matched, measured, taken, at_once)
-        links.append(Link(matched.communicator.name, at_once, sharing))
-        lines.append(lines_of(matched, measured.which, solo, calibration))
+        found = lines_of(matched, measured.which, solo, calibration)
+        members = matched.communicator.members
+        links.append(
+            Link(
+                matched.communicator.name, at_once, sharing, members=members, hosts=_hosts(members, infos), lines=found
+            )
+        )
+        lines.append(found)
         takens.append(taken)
         solos.append(solo)
         for place, position in enumerate(matched.communicator.present):
@@ -81,6 +88,13 @@ def find_traffic(
             link[position][matched.rows[place, seen]] = number
             column[position][matched.rows[place, seen]] = seen
     return Traffic(tuple(links), tuple(lines), tuple(takens), tuple(solos), link, column)
+
+
+def _hosts(members: Sequence[int], infos: Mapping[int, Mapping[str, Any]]) -> tuple[int, ...]:
+    """How many members each machine has; () where machines are not known."""
+    known = [infos.get(rank, {}) for rank in members]
+    machines = [str(info.get("boot_id") or info.get("host") or "") for info in known]
+    return tuple(Counter(machines).values()) if all(machines) else ()
 
 
 def _workers(infos: Mapping[int, Mapping[str, Any]]) -> dict[str, int]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from commlens.analyzers.across.matching import Matched
 from commlens.analyzers.across.transfers import Transfers
 from commlens.analyzers.intervals import Ints
-from commlens.analyzers.whatif.coefficients import Line, calibrated_line, measured_line
+from commlens.analyzers.whatif.coefficients import Line, calibrated_line, measured_line, meeting
 from commlens.analyzers.whatif.sharing import Sharing, alone, beside, find_sharing
+from commlens.analyzers.whatif.textbook import carried_over
 from commlens.trace.calibration import Calibration, calibrated_as
 from commlens.trace.schema import MISSING
 
@@ -31,7 +34,21 @@ def lines_of(matched: Matched, which: Ints, solo_ns: Ints, calibration: Calibrat
     """What messages cost, by operation."""
     codes = np.unique(matched.op[which])
     parts = {matched.ops[code]: which[matched.op[which] == code] for code in codes}
-    return {op: _line(matched, op, own, solo_ns, calibration) for op, own in parts.items()}
+    found = {op: _line(matched, op, own, solo_ns, calibration) for op, own in parts.items()}
+    return {op: _borrowed(matched, op, found, parts[op], solo_ns) or line for op, line in found.items()}
+
+
+def _borrowed(matched: Matched, op: str, found: dict[str, Line | str], own: Ints, solo_ns: Ints) -> Line | None:
+    """Of one message size only: what latency is of it and what bandwidth, as another operation of the group says."""
+    size = matched.bytes[own]
+    if isinstance(found[op], Line) or np.unique(size).size != 1:
+        return None
+    for other in sorted(found):
+        line = found[other]
+        if isinstance(line, Line) and (alike := carried_over(line, other, op, matched.communicator.size)):
+            met = meeting(replace(alike, low_bytes=float(size[0]), high_bytes=float(size[0])), size, solo_ns[own])
+            return replace(met, borrowed=True) if met is not None else None
+    return None
 
 
 def _line(matched: Matched, op: str, own: Ints, solo_ns: Ints, calibration: Calibration | None) -> Line | str:

@@ -12,6 +12,7 @@ from commlens.analyzers.intervals import Ints
 from commlens.analyzers.whatif.buckets import Buckets
 from commlens.analyzers.whatif.gradients import Gradients
 from commlens.analyzers.whatif.nodes import Link, Node
+from commlens.analyzers.whatif.units import Units
 
 AS_IS, NO_OVERLAP, PERFECT, FREE = "as is", "none", "perfect", "free"  # free: transfers take no time at all
 
@@ -52,6 +53,9 @@ class Model:
         overlap: AS_IS, NO_OVERLAP, PERFECT or FREE.
         sync_every: backwards for each that reduces gradients, where that is not part of the step itself.
         touches: what a change has changed: "transfer", "wait".
+        widen: what intervals are multiplied by: 2 where costs come from a textbook's form, not from measurements.
+        units: None where no FSDP model gathers its parameters.
+        spared_ns: own time of a step that a change has taken away, of the rank with most.
         assumptions: what a prediction of this model rests on.
     """
 
@@ -68,6 +72,9 @@ class Model:
     overlap: str = AS_IS
     sync_every: int = 1
     touches: frozenset[str] = frozenset()
+    widen: float = 1.0
+    units: Units | None = None
+    spared_ns: float = 0.0
     assumptions: tuple[str, ...] = field(default=())
 
     @property

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.whatif.coefficients import Line
 from commlens.analyzers.whatif.sharing import Sharing
+
+# What a collective carries, where a change has to know.
+BUFFERS, USED_MAP = "buffers", "used map"  # of DDP: rank 0's buffers; which parameters were used
+GATHER, REGATHER, SCATTER = "gather", "regather", "scatter"  # of FSDP: parameters for forward, for backward; gradients
 
 ITEM_BYTES: Final = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # what can be cast to fewer
 
@@ -25,6 +30,9 @@ class Link:
         speed: what its bandwidth is multiplied by.
         alpha_ns: its alpha instead, None where that was not changed.
         gb_s: its bandwidth instead, None where that was not changed.
+        members: global ranks.
+        hosts: how many of those each host has, () where hosts are not known.
+        lines: what its messages cost, by operation; why that is not known instead.
     """
 
     name: str
@@ -34,6 +42,9 @@ class Link:
     speed: float = 1.0
     alpha_ns: float | None = None
     gb_s: float | None = None
+    members: tuple[int, ...] = ()
+    hosts: tuple[int, ...] = ()
+    lines: Mapping[str, Line | str] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
@@ -55,6 +66,11 @@ class Node:
             (n, steps).
         lines: what its messages cost on each of them; why that is not known instead.
         reduces: it carries gradients of the model in `Model.gradients`.
+        part: what else it carries that changes ask for, "" for anything else.
+        unit: of FSDP that it belongs to, in the order of forward; -1 where to none.
+        messages: that follow each other in it; `bytes` are those of all.
+        latency: what alpha is multiplied by, by a change of the ranks.
+        per_byte: what beta is multiplied by, likewise.
     """
 
     op: str
@@ -65,3 +81,13 @@ class Node:
     measured_ns: Floats
     lines: tuple[Line | str, ...]
     reduces: bool = False
+    part: str = ""
+    unit: int = -1
+    messages: int = 1
+    latency: float = 1.0
+    per_byte: float = 1.0
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether it costs something else than its bytes did on its link."""
+        return (self.messages, self.latency, self.per_byte) != (1, 1.0, 1.0)

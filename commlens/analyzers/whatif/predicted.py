@@ -119,13 +119,11 @@ def ceiling_ns(baseline: Baseline, changed: Model) -> float:
     """What would be gained if transfers cost nothing, or all ranks were as fast as the fastest at each point."""
     ideal = baseline.model
     if "wait" in changed.touches:
-        low, high = (
-            np.broadcast_to(own.min(axis=1, keepdims=True), own.shape) for own in (ideal.low_ns, ideal.high_ns)
-        )
-        ideal = replace(ideal, low_ns=low, high_ns=high)
+        ideal = replace(ideal, low_ns=_fastest(ideal.low_ns), high_ns=_fastest(ideal.high_ns))
     if "transfer" in changed.touches:
         ideal = replace(ideal, overlap=FREE)
-    return max(baseline.replayed_ns - float(np.median(simulate(ideal, baseline.first))), 0.0)
+    least = float(np.median(simulate(ideal, baseline.first))) - changed.spared_ns
+    return max(baseline.replayed_ns - least, 0.0)
 
 
 def _fastest(own_ns: Floats) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
-from commlens.analyzers.whatif.buckets import Buckets, Parameter
+from commlens.analyzers.whatif.buckets import Buckets, BucketSettings, Parameter
 from commlens.analyzers.whatif.thread import REDUCER, Thread
 from commlens.trace.schema import MISSING
 
@@ -41,6 +41,14 @@ def read_gradients(rank: Rank) -> GradientTimes:
     """The table of a rank; empty where none was recorded."""
     columns = rank.columns("gradients", ["model", "parameter", "ready_ns"])
     return GradientTimes(*(columns[name].astype(np.int64) for name in ("model", "parameter", "ready_ns")))
+
+
+def as_they_come(layout: Buckets, settings: BucketSettings) -> Buckets:
+    """Buckets with their gradients in the order in which those usually come: the last registered first.
+
+    Buckets that were laid out anew are in the order of readiness themselves.
+    """
+    return layout if settings.rebuilds else tuple(tuple(sorted(bucket, reverse=True)) for bucket in layout)
 
 
 def interpolated_places(parameters: Sequence[Parameter], layout: Buckets, ranks: int) -> Floats:

@@ -16,11 +16,13 @@ from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.whatif.links import Traffic, find_node, find_traffic
 from commlens.analyzers.whatif.model import Model, Point
+from commlens.analyzers.whatif.nodes import BUFFERS as BUFFERS_PART
 from commlens.analyzers.whatif.nodes import Node
 from commlens.analyzers.whatif.points import issued, waited
 from commlens.analyzers.whatif.ready import GradientTimes
 from commlens.analyzers.whatif.reduced import find_gradients
-from commlens.analyzers.whatif.thread import REDUCER, Thread, read_thread, usual_steps
+from commlens.analyzers.whatif.sharded import find_units
+from commlens.analyzers.whatif.thread import BUFFERS, REDUCER, Thread, read_thread, usual_steps
 from commlens.trace.calibration import Calibration
 from commlens.trace.schema import MISSING
 
@@ -64,11 +66,12 @@ def recorded_model(
         node = find_node(traffic, joined, [own[place] for own in rows], dtype, reduces)
         if isinstance(node, str):
             return node
-        nodes.append(node)
+        nodes.append(replace(node, part=BUFFERS_PART) if threads[0].waiter[first] == BUFFERS else node)
     model = _assembled(threads, rows, nodes, traffic)
     if isinstance(model, str):
         return model
     model = replace(model, late=_late(joined))
+    model = find_units(model, threads, rows, infos)
     return find_gradients(model, threads, rows, infos, gradients or {})
 
 

@@ -14,7 +14,8 @@ from commlens.analyzers.whatif.buckets import Buckets, BucketSettings, Parameter
 from commlens.analyzers.whatif.described import Described, read_ddp
 from commlens.analyzers.whatif.gradients import Gradients, Round
 from commlens.analyzers.whatif.model import Model
-from commlens.analyzers.whatif.ready import GradientTimes, interpolated_places, measured_places
+from commlens.analyzers.whatif.nodes import USED_MAP
+from commlens.analyzers.whatif.ready import GradientTimes, as_they_come, interpolated_places, measured_places
 from commlens.analyzers.whatif.thread import Thread
 
 _UNNAMED = "the recorded buckets cannot be told from the model's parameters"
@@ -39,7 +40,7 @@ def find_gradients(
     if ddp is None:
         return replace(model, gradients=_unknown(model, _SHARED_GROUP))
     ratio = sent[0] / ddp.bucket_bytes[0] if ddp.layout and ddp.bucket_bytes[0] else 0.0
-    model, rounds = _without_extras(model, rounds, len(ddp.bucket_bytes))
+    model, rounds = _without_extras(model, rounds, ddp)
     expected = [ratio * size for size in ddp.bucket_bytes]
     if ddp.layout is None or any([model.nodes[n].bytes for n in own] != expected for own in rounds):
         return replace(model, gradients=_unknown(model, _UNNAMED))
@@ -61,9 +62,10 @@ def _known(
     """When the gradients were ready, and what they take on the wire."""
     own = {rank: table.of(ddp.number) for rank, table in times.items()}
     found = measured_places(threads, own, len(ddp.parameters), len(layout))
+    usual = as_they_come(layout, ddp.settings)
     place, order, refusal = found or (
-        interpolated_places(ddp.parameters, layout, len(threads)),
-        tuple(p for bucket in layout for p in bucket),
+        interpolated_places(ddp.parameters, usual, len(threads)),
+        tuple(p for bucket in usual for p in bucket),
         None,
     )
     order = ddp.ready_order or order
@@ -82,6 +84,7 @@ def _known(
         item_bytes=wire or None,
         refusal=refusal,
         measured=found is not None,
+        view=ddp.view,
     )
 
 
@@ -90,10 +93,13 @@ def _unknown(model: Model, reason: str) -> Gradients:
     return Gradients((), (), nothing, BucketSettings(), (), (), None, reason, measured=False)
 
 
-def _without_extras(model: Model, rounds: list[list[int]], count: int) -> tuple[Model, list[list[int]]]:
+def _without_extras(model: Model, rounds: list[list[int]], ddp: Described) -> tuple[Model, list[list[int]]]:
     """DDP also reduces which parameters were used: what follows the buckets carries no gradients."""
+    count, part = len(ddp.bucket_bytes), USED_MAP if ddp.settings.maps_used else ""
     extras = {n for own in rounds for n in own[count:]}
-    nodes = tuple(replace(node, reduces=node.reduces and n not in extras) for n, node in enumerate(model.nodes))
+    nodes = tuple(
+        replace(node, reduces=False, part=part) if n in extras else node for n, node in enumerate(model.nodes)
+    )
     return replace(model, nodes=nodes), [own[:count] for own in rounds]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,7 +11,8 @@ from commlens.analyzers.grouped import Floats
 from commlens.analyzers.whatif.buckets import Buckets, BucketSettings, buckets
 from commlens.analyzers.whatif.gradients import Gradients, Round
 from commlens.analyzers.whatif.model import NO_OVERLAP, Model, Point
-from commlens.analyzers.whatif.nodes import ITEM_BYTES, Node
+from commlens.analyzers.whatif.nodes import USED_MAP, Node
+from commlens.analyzers.whatif.sent import bucket_node, used_map_node
 
 INTERPOLATED = "gradient times were not recorded: a bucket's gradients are taken to come evenly, by bytes"
 
@@ -29,17 +29,6 @@ class _Row(NamedTuple):
     share: Floats
 
 
-def wire_bytes(gradients: Gradients, bucket: Sequence[int]) -> float:
-    """Bytes of a bucket on the wire."""
-    total = 0.0
-    for place in bucket:
-        parameter = gradients.parameters[place]
-        own = ITEM_BYTES.get(parameter.dtype, 0)
-        shrink = gradients.item_bytes / own if gradients.item_bytes and own > gradients.item_bytes else 1.0
-        total += parameter.num_bytes * shrink
-    return total
-
-
 def laid_out(model: Model, settings: BucketSettings) -> Buckets:
     """The buckets that DDP would make of the recorded gradients."""
     gradients = model.gradients
@@ -51,20 +40,29 @@ def relaid(model: Model, layout: Buckets) -> Model | str:
     gradients = model.gradients
     if gradients is None or gradients.refusal is not None:
         return (gradients and gradients.refusal) or "no DDP model reduces gradients in this run"
-    nodes = [node for node in model.nodes if not node.reduces]
-    numbers = {n: k for k, n in enumerate(n for n, node in enumerate(model.nodes) if not node.reduces)}
+    kept = [n for n, node in enumerate(model.nodes) if not node.reduces and node.part != USED_MAP]
+    nodes, numbers = [model.nodes[n] for n in kept], {n: k for k, n in enumerate(kept)}
     placed = [row for place in range(len(model.points)) if (row := _fixed(model, place, numbers)) is not None]
     ready = _ready(model, gradients, layout)
+    sent = _sent(model, gradients, layout)
+    if isinstance(sent, str):
+        return sent
     for each in gradients.rounds:
-        for bucket, place in zip(layout, ready, strict=True):
-            node = _node(model, wire_bytes(gradients, bucket))
-            if isinstance(node, str):
-                return node
+        for node, place in zip(sent, [*ready, ready[-1]], strict=False):
             nodes.append(node)
             placed.append(_launch(each, place, len(nodes) - 1))
             placed.append(_finalised(each, len(nodes) - 1))
     changed = _sorted(replace(model, nodes=tuple(nodes), layout=layout), placed)
     return changed if gradients.measured or layout == gradients.layout else changed.assuming(INTERPOLATED)
+
+
+def _sent(model: Model, gradients: Gradients, layout: Buckets) -> list[Node] | str:
+    """The collectives of one backward: of its buckets, then of which parameters were used."""
+    found = [bucket_node(model, gradients, bucket) for bucket in layout]
+    if gradients.settings.maps_used:
+        found.append(used_map_node(model, gradients))
+    known = [node for node in found if isinstance(node, Node)]
+    return known if len(known) == len(found) else next(each for each in found if isinstance(each, str))
 
 
 def _sorted(model: Model, placed: list[_Row]) -> Model:
@@ -76,17 +74,6 @@ def _sorted(model: Model, placed: list[_Row]) -> Model:
         high_ns=np.stack([*(row.high for row in placed), model.high_ns[-1]]),
         share=np.stack([*(row.share for row in placed), model.share[-1]]),
     )
-
-
-def _node(model: Model, size: float) -> Node | str:
-    """A collective of gradients; one that was recorded where there is one of this size."""
-    old = [node for node in model.nodes if node.reduces]
-    if same := [node for node in old if node.bytes == size]:
-        return same[0]
-    unknown = [line for line in old[0].lines if isinstance(line, str)]
-    if unknown:
-        return f"the cost of other bucket sizes is not known: {unknown[0]}"
-    return replace(old[0], bytes=size, measured_ns=np.full_like(old[0].measured_ns, np.nan))
 
 
 def _fixed(model: Model, place: int, numbers: dict[int, int]) -> _Row | None:

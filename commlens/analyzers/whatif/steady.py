@@ -13,7 +13,7 @@ from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.whatif.coefficients import Line
 from commlens.analyzers.whatif.model import FREE, PERFECT, Model, own_ns
-from commlens.analyzers.whatif.nodes import Link, Node
+from commlens.analyzers.whatif.nodes import USED_MAP, Link, Node
 from commlens.analyzers.whatif.queue import Queues
 
 LAPS = 3
@@ -44,7 +44,8 @@ def simulate(model: Model, batch: Batch) -> Floats:
 
 def unsynchronised(model: Model) -> Model:
     """The step without its gradients' collectives."""
-    kept = [place for place, point in enumerate(model.points) if not model.nodes[point.node].reduces]
+    silent = {number for number, node in enumerate(model.nodes) if node.reduces or node.part == USED_MAP}
+    kept = [place for place, point in enumerate(model.points) if point.node not in silent]
     rows = [*kept, len(model.points)]
     return replace(
         model,
@@ -71,11 +72,11 @@ def node_cost_ns(node: Node, links: tuple[Link, ...], steps: Ints, draws: Ints) 
 
 def _cost(node: Node, link: Link, line: Line | str, measured_ns: Floats, draws: Ints) -> Floats:
     if isinstance(line, str):
-        return np.full_like(measured_ns, np.nan) if link.changed else measured_ns
+        return np.full_like(measured_ns, np.nan) if link.changed or node.rescaled else measured_ns
     alpha = line.alpha_ns if link.alpha_ns is None else np.full_like(line.alpha_ns, link.alpha_ns)
     beta = line.beta if link.gb_s is None else np.full_like(line.beta, 1 / link.gb_s)
-    time = alpha * link.latency + beta / link.speed * node.bytes
-    now = line.alpha_ns[0] + line.beta[0] * node.bytes
+    time = node.messages * node.latency * alpha * link.latency + node.per_byte * beta / link.speed * node.bytes
+    now = node.messages * line.alpha_ns[0] + line.beta[0] * node.bytes
     known = not node.reduces and now > 0 and bool(np.isfinite(measured_ns).all())
     return time[draws] * measured_ns / now if known else np.asarray(time[draws])
 

@@ -10,9 +10,11 @@ import numpy as np
 from commlens.analyzers.grouped import Floats, group_keys
 from commlens.analyzers.intervals import Intervals, Ints, length_within, merge
 from commlens.analyzers.ranks import RankFacts
+from commlens.analyzers.whatif.buffers import find_buffer_waits
 from commlens.trace.schema import MISSING
 
-NEVER, CALLED, REDUCER = range(3)  # who waits for a collective: nobody, the job's code, DDP's reducer
+# Who waits for a collective: nobody, the job's code, DDP's reducer, DDP's broadcast of buffers before a forward.
+NEVER, CALLED, REDUCER, BUFFERS = range(4)
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Thread:
         still: when it stood still for a collective that had not ended, merged.
         step: place of each row's step among the analysed ones, MISSING outside them, shape (rows,).
         waiter: who waits for each row, shape (rows,).
+        waited_ns: when the thread came to wait for each row, but for DDP's reducer, shape (rows,).
         backward: number of the backward each row was issued in, MISSING outside, shape (rows,).
         backward_ns: start of each backward.
     """
@@ -32,6 +35,7 @@ class Thread:
     still: Intervals
     step: Ints
     waiter: Ints
+    waited_ns: Ints
     backward: Ints
     backward_ns: Ints
 
@@ -42,11 +46,11 @@ class Thread:
 
     def wait_ns(self, rows: Ints) -> Ints:
         """When the thread came to wait for each row, ns; DDP's reducer, when it had issued its last bucket."""
-        issued, waited = (self.facts.columns.collectives[name] for name in ("issued_ns", "waited_ns"))
+        issued = self.facts.columns.collectives["issued_ns"]
         reduced = np.flatnonzero(self.waiter == REDUCER)
         last = np.full(self.backward_ns.size + 1, MISSING, np.int64)
         np.maximum.at(last, self.backward[reduced], issued[reduced])
-        return np.where(self.waiter[rows] == REDUCER, last[self.backward[rows]], waited[rows])
+        return np.where(self.waiter[rows] == REDUCER, last[self.backward[rows]], self.waited_ns[rows])
 
 
 def read_thread(facts: RankFacts, ends_ns: Ints) -> Thread:
@@ -61,15 +65,19 @@ def read_thread(facts: RankFacts, ends_ns: Ints) -> Thread:
     # What comes after the end is the thread's own: it had to wake up.
     ends = np.where(ended == MISSING, blocked.ends, np.maximum(ended, blocked.starts))
     waited = (rows["waited_ns"] != MISSING) & (rows["thread"] == facts.columns.training_thread)
-    reduced = blocked.known & (rows["waited_ns"] == MISSING)
     during = facts.columns.during("backward")
     backward = merge(facts.columns.phases["start_ns"][during], facts.columns.phases["end_ns"][during])
+    inside = _place(rows["issued_ns"], backward)
+    reduced = blocked.known & (rows["waited_ns"] == MISSING) & (inside != MISSING)
+    buffers = find_buffer_waits(facts, reduced, backward, ends_ns)
+    waiter = np.where(reduced, REDUCER, np.where(waited, CALLED, np.where(buffers.rows, BUFFERS, NEVER)))
     return Thread(
         facts=facts,
-        still=merge(blocked.starts, ends),
+        still=merge(np.append(blocked.starts, buffers.still.starts), np.append(ends, buffers.still.ends)),
         step=_place(rows["issued_ns"], Intervals(facts.steps.start_ns, facts.steps.end_ns)),
-        waiter=np.where(reduced, REDUCER, np.where(waited, CALLED, NEVER)),
-        backward=_place(rows["issued_ns"], backward),
+        waiter=waiter,
+        waited_ns=np.where(buffers.rows, buffers.waited_ns, rows["waited_ns"]),
+        backward=inside,
         backward_ns=backward.starts,
     )
 

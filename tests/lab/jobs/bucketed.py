@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 from contextlib import nullcontext
 from typing import Any
@@ -24,9 +25,21 @@ class Sized(nn.Module):
         self.weight.register_hook(lambda _: lane.run("backward", parts, times))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self._lane.resume()  # DDP may have stood still for buffers
         y = x + self.weight.mean()
         self._lane.run("forward", self._parts)
         return y
+
+
+class Held(nn.Module):
+    """Buffers that DDP sends before each forward."""
+
+    def __init__(self, mib: float) -> None:
+        super().__init__()
+        self.register_buffer("held", torch.zeros(round(mib * 2**20 / 4)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
 
 
 def layers(lane: Lane, count: int, mib: float) -> list[nn.Module]:
@@ -42,7 +55,7 @@ def step(job: Job, model: nn.Module, batch: torch.Tensor) -> None:
     """The step's micro-batches; by hand, gradients are reduced one by one after them."""
     args = job.args
     for number in range(args.micro):
-        quiet = args.no_sync and number < args.micro - 1
+        quiet = args.period or (args.no_sync and number < args.micro - 1)
         with model.no_sync() if quiet else nullcontext():  # type: ignore[operator]
             model(batch).mean().backward()
         job.lane.resume()
@@ -52,20 +65,41 @@ def step(job: Job, model: nn.Module, batch: torch.Tensor) -> None:
             job.all_reduce(parameter.grad)
 
 
+def average(job: Job, model: nn.Module) -> None:
+    """The average of all ranks' parameters, as one message."""
+    parameters = list(model.parameters())
+    flat = torch.cat([parameter.detach() for parameter in parameters])
+    job.lane.resume()
+    job.all_reduce(flat)
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.data.copy_(part / job.world)
+
+
+def parallel(args: argparse.Namespace, model: nn.Module) -> nn.Module:
+    """The model in DDP, as the options say."""
+    settings: dict[str, Any] = {"bucket_cap_mb": args.cap_mb} if args.cap_mb else {}
+    settings |= {"find_unused_parameters": bool(args.find_unused), "static_graph": bool(args.static_graph)}
+    ddp = DistributedDataParallel(model, broadcast_buffers=bool(args.broadcast), **settings)
+    if args.fp16:
+        ddp.register_comm_hook(None, fp16_compress_hook)
+    return ddp
+
+
 def main() -> None:
-    args = options(__doc__, layers=40, mib=10.0, cap_mb=0.0, fp16=0, manual=0, micro=1, no_sync=0).parse_args()
+    defaults = {"cap_mb": 0.0, "fp16": 0, "manual": 0, "micro": 1, "no_sync": 0, "period": 0}
+    flags = {"find_unused": 0, "static_graph": 0, "buffers": 0.0, "broadcast": 1}
+    args = options(__doc__, layers=40, mib=10.0, **defaults, **flags).parse_args()
     job = Job(args)
-    model: nn.Module = nn.Sequential(*layers(job.lane, args.layers, args.mib))
-    if not args.manual:
-        settings: dict[str, Any] = {"bucket_cap_mb": args.cap_mb} if args.cap_mb else {}
-        model = ddp = DistributedDataParallel(model, **settings)
-        if args.fp16:
-            ddp.register_comm_hook(None, fp16_compress_hook)
+    held = [Held(args.buffers)] if args.buffers else []
+    model: nn.Module = nn.Sequential(*held, *layers(job.lane, args.layers, args.mib))
+    model = model if args.manual else parallel(args, model)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
     batch = torch.randn(4, 8)
     for _ in job.steps():
         step(job, model, batch)
         job.end_step(optimizer)
+        if args.period and (job.lane.step + 1) % args.period == 0:
+            average(job, model)
 
 
 if __name__ == "__main__":
