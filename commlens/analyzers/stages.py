@@ -45,7 +45,18 @@ def analyze(run: Run) -> Report:
     costs = cost_lines(transfers)
     lines = collective_lines(ranks, joined, costs, run.calibration)
     contention = find_contention(ranks)
-    context = Context(ranks, joined, transfers, lines, contention, run.calibration, run.missing)
+    context = Context(
+        ranks,
+        joined,
+        transfers,
+        lines,
+        contention,
+        run.calibration,
+        run.missing,
+        infos=infos,
+        run=run.info,
+        source=run.source,
+    )
     hangs, progress, unsure = find_hangs(ranks, joined.matched, infos)
     path = path_lines(find_path(ranks, joined.waits, joined.clocks), ranks) if len(ranks) > 1 else None
     return Report(

@@ -99,6 +99,15 @@ def ddp_flags(wrapper: Any) -> dict[str, Any]:
     return flags | {"comm_hook": str(_logged(wrapper).get("comm_hook", ""))}
 
 
+def unused_bytes(module: Any) -> int | None:
+    """Bytes of parameters that DDP found without a gradient when it last looked, None where it does not look."""
+    wrapper = find_ddp(module)
+    if wrapper is None or not wrapper.find_unused_parameters:
+        return None
+    found = _logged(wrapper).get("unused_parameter_size")
+    return int(found) if found is not None else None
+
+
 def ddp_bucket_bytes(wrapper: Any) -> list[int]:
     """Bytes of DDP's gradient buckets in the order it sends them, from its own log."""
     logged = _logged(wrapper)

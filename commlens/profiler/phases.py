@@ -46,6 +46,7 @@ class Phases:
         self.bucket_bytes: dict[str, list[list[int]]] = {}  # of each DDP model, by group
         self.before_backward: Callable[[], None] | None = None
         self.after_backward: Callable[[], None] | None = None
+        self.autocast: weakref.WeakKeyDictionary[Any, str | None] = weakref.WeakKeyDictionary()  # of models' forwards
         self._thread = thread
         self._local = threading.local()
         self._next_bucket: defaultdict[str, list[int]] = defaultdict(list)
@@ -119,7 +120,16 @@ class Phases:
         if code is None:
             code = self._codes[owner] = len(self.names)
             self.names.append(_unique(type(owner).__name__, self.names))
+            self.autocast[owner] = autocast_dtype()
         return code
+
+
+def autocast_dtype() -> str | None:
+    """The data type that autocast computes in here, None where it is off."""
+    import torch
+
+    devices = [device for device in ("cuda", "cpu") if torch.is_autocast_enabled(device)]
+    return str(torch.get_autocast_dtype(devices[0])).removeprefix("torch.") if devices else None
 
 
 def _unique(name: str, taken: list[str]) -> str:

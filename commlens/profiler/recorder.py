@@ -30,6 +30,8 @@ FLUSH_S = 1.0
 EXIT_PATIENCE_S = 60.0
 SETTLE_S = 0.05
 LOOK_UNTIL_BACKWARD, LOOK_UNTIL_STEP = 4, 2  # for models: looking takes time, and these steps are never analysed
+# Steps before which DDP has written down what it found, as it does in its first ten and in some later ones.
+LOOK_FOR_UNUSED = frozenset([*range(3, 11), *range(101, 1002, 100)])
 _generation = 0
 _begun: Recorder | None = None  # the newest, also after it gave up
 
@@ -133,19 +135,22 @@ class Recorder:
             found = [module for reference in self._found if (module := reference()) is not None]
             if not any(models.awaits_rebuild(module) for module in found):
                 self._describe(found)
-        if self.phases.step in SAMPLED and self.phases.step != self._looked:
+        if self.phases.step in LOOK_FOR_UNUSED and self.phases.step != self._looked:
             self._looked = self.phases.step
             self._look_for_unused()
         self.gradients.before_backward(self.phases.step)
 
     def _look_for_unused(self) -> None:
         """Notes in each model what DDP's search for unused parameters found in the steps before."""
-        for model, reference in zip(self._models, self._found, strict=True):
-            module = reference()
-            unused = models.unused_bytes(module) if module is not None else None
-            if unused is not None:
-                model.setdefault("unused_bytes", []).append(unused)
-                self._stale = True
+        found = [reference() for reference in self._found]
+        unused = [models.unused_bytes(module) if module is not None else None for module in found]
+        if len(found) != len(self._models) or unused == [None] * len(found):
+            return
+        self._models = [  # new ones: the flush thread may be writing the old
+            model if number is None else model | {"unused_bytes": [*model.get("unused_bytes", ()), number]}
+            for model, number in zip(self._models, unused, strict=True)
+        ]
+        self._stale = True
 
     def _describe(self, found: list[Any]) -> None:
         autocast = self.phases.autocast

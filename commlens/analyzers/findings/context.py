@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.transfers import Transfers
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.contention import Contention
+from commlens.analyzers.findings.model import Model, read_models
 from commlens.analyzers.ranks import RankFacts
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Context:
         contention: compute kernels that run longer beside communication.
         calibration: measured peaks, None where there are none.
         missing: ranks of the job that were not recorded.
+        infos: rank.json of each rank, by its number.
+        run: run.json.
+        source: the run's folder.
     """
 
     ranks: Sequence[RankFacts]
@@ -42,12 +46,20 @@ class Context:
     contention: Sequence[Contention]
     calibration: Calibration | None
     missing: Sequence[int]
+    infos: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "RUN"
 
     @cached_property
     def step_ms(self) -> float:
         """Median step over all ranks, ms; 0 where there are no steps."""
         lengths = [facts.steps.end_ns - facts.steps.start_ns for facts in self.ranks if facts.steps.index.size]
         return float(np.median(np.concatenate(lengths))) / 1e6 if lengths else 0.0
+
+    @cached_property
+    def models(self) -> tuple[Model, ...]:
+        """The model of each rank; () where some rank has none, or several."""
+        return read_models(self.infos.get(facts.rank, {}) for facts in self.ranks)
 
     def matters(self, ms: float) -> bool:
         """Whether so much time a step is worth a finding."""

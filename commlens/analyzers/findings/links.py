@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from commlens.analyzers.across.like import Slow, Usual, common_place, slow_groups, usual_transfers
 from commlens.analyzers.across.peaks import efficiency, peak_time_ns
 from commlens.analyzers.findings.build import advice, severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.naming import name_group, size
 from commlens.analyzers.report import Action, Evidence, Finding
+from commlens.analyzers.whatif.sharing import beside
 from commlens.trace.calibration import INTER
+from commlens.trace.schema import MISSING
 
+_SHARED = 0.2  # of the transfers' time, in which others of the group run too
 _FAR_FROM_PEAK = 0.7  # efficiency below which a link is called slow
 
 
@@ -100,6 +105,17 @@ def _confirm(context: Context, members: Sequence[int], between: bool) -> Action:
     )
 
 
+def _beside_others(context: Context, each: Usual) -> bool:
+    """Whether its group's transfers share the link with one another, which a calibration's do not."""
+    own = next(of for of in context.transfers if of.timed.matched.communicator == each.communicator)
+    begun = own.timed.time_ns[own.which]
+    if (begun == MISSING).any():
+        return False
+    order = np.argsort(begun, kind="stable")
+    together = beside(begun[order], begun[order] + own.ns[order])
+    return bool(together.sum() > _SHARED * own.ns.sum())
+
+
 def _below_calibration(context: Context, usual: Sequence[Usual]) -> list[Finding]:
     """All links slower than they once were measured."""
     if context.calibration is None:
@@ -107,6 +123,8 @@ def _below_calibration(context: Context, usual: Sequence[Usual]) -> list[Finding
     judged: list[tuple[Usual, float]] = []
     for each in usual:
         members = each.communicator.members
+        if _beside_others(context, each):
+            continue
         peak = peak_time_ns(context.calibration, each.op, members, len(members), each.communicator.scope, each.bytes)
         reached = efficiency(peak, each.ms * 1e6)
         if reached is not None and each.exposed_ms > 0:

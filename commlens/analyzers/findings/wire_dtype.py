@@ -1,0 +1,110 @@
+"""Finding wire-dtype: a model computes in 16 bits, and its gradients travel in 32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+
+from commlens.analyzers.findings.buckets import bucket_rows
+from commlens.analyzers.findings.build import by_hand, fixing, severity
+from commlens.analyzers.findings.context import Context
+from commlens.analyzers.findings.model import HALF, Model, alike
+from commlens.analyzers.findings.placed import Placed, Which
+from commlens.analyzers.findings.spent import exposed_ms, transfer_ms
+from commlens.analyzers.report import Action, Evidence, Finding
+from commlens.trace.change_kinds import LOSSY
+
+_HALVED = 0.5  # float32 to 16 bits
+_MOST = 0.5  # of the model's elements
+
+
+def find_wire_dtype(context: Context, ranks: Sequence[Placed]) -> list[Finding]:
+    """Gradients sent as float32 where the model is known to compute in 16 bits."""
+    model = alike(context, "DDP", "FSDP2", "FSDP", "module")
+    if model is None or not ranks or model.flags.get("comm_hook"):
+        return []
+    short = _computes_in(model, ranks)
+    rows = [_gradients(each, model) & each.dtype("float32") & ~_latency_bound(context, each) for each in ranks]
+    sent = fmean(each.per_step(each.elements * chosen) for each, chosen in zip(ranks, rows, strict=True))
+    if short is None or sent < _MOST * sum(model.elements):
+        return []
+    exposed = exposed_ms(context, rows)
+    saved = min(exposed, _HALVED * transfer_ms(context, rows))
+    if not context.matters(saved):
+        return []
+    moved = fmean(each.per_step(each.bytes * chosen) for each, chosen in zip(ranks, rows, strict=True))
+    return [
+        Finding(
+            id="wire-dtype",
+            title=f"the model computes in {short}, but its gradients travel as float32: twice the bytes",
+            layer="strategy",
+            severity=severity(context, saved),
+            confidence="high",
+            ranks=(),
+            group=model.group,
+            steps=(),
+            evidence=(
+                Evidence("bytes of gradients sent as float32 per step", float(round(moved)), "B"),
+                Evidence(f"the same in {short}", float(round(_HALVED * moved)), "B"),
+                Evidence("their exposed transfer per step, mean over ranks", round(exposed, 3), "ms"),
+            ),
+            ceiling_ms=round(saved, 3),
+            actions=(_action(context, model, short),),
+            could_be_wrong_if=(
+                "the sum over ranks needs float32, as with many ranks or small gradients: compare the losses",
+                *context.caveats,
+            ),
+        )
+    ]
+
+
+def _computes_in(model: Model, ranks: Sequence[Placed]) -> str | None:
+    """The 16-bit data type of the model's computation, None where it is another or not known."""
+    if model.autocast is not None:
+        return model.autocast if model.autocast in HALF else None
+    for each in HALF:
+        if (
+            sum(n for n, dtype in zip(model.elements, model.dtypes, strict=True) if dtype == each)
+            > sum(model.elements) / 2
+        ):
+            return each
+        if model.kind == "FSDP2" and all((rank.op("all_gather") & rank.dtype(each)).any() for rank in ranks):
+            return each
+    return None
+
+
+def _gradients(rank: Placed, model: Model) -> Which:
+    """Rows that carry gradients, shape (rows,)."""
+    if model.kind == "DDP":
+        return bucket_rows(rank, model)
+    if model.kind in ("FSDP2", "FSDP"):
+        return rank.op("reduce_scatter")
+    by_hand_ = rank.op("all_reduce", "reduce_scatter") & rank.after_backward
+    return np.asarray(by_hand_)
+
+
+def _latency_bound(context: Context, rank: Placed) -> Which:
+    """Rows that fewer bytes would not make faster, shape (rows,)."""
+    sizes = [line.bytes for line in context.lines if line.regime == "latency-bound" and line.bytes is not None]
+    return np.isin(rank.bytes, sizes)
+
+
+def _action(context: Context, model: Model, short: str) -> Action:
+    if model.kind == "DDP":
+        return fixing(
+            context,
+            f"ddp.comm_hook={HALF[short]}",
+            f"send gradients as {short} with torch's communication hook",
+            change=f"model.register_comm_hook(None, default_hooks.{HALF[short]}_compress_hook)",
+        )
+    if model.kind == "FSDP2":
+        return fixing(
+            context,
+            f"fsdp.reduce_dtype={HALF[short]}",
+            f"reduce gradients in {short}",
+            change=f"fully_shard(module, mp_policy=MixedPrecisionPolicy(param_dtype=..., reduce_dtype=torch.{short}))",
+        )
+    change = f"small = grad.to(torch.{short}); dist.all_reduce(small); grad.copy_(small)"
+    return by_hand(f"reduce gradients in {short}", change=change, risk=LOSSY)
