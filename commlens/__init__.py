@@ -14,18 +14,22 @@ if TYPE_CHECKING:
     from commlens.analyzers import Finding as Finding
     from commlens.analyzers import Report as Report
     from commlens.analyzers import analyze as analyze
+    from commlens.analyzers.comparison import compare as compare
+    from commlens.analyzers.whatif.simulate import simulate as simulate
     from commlens.profiler import record as record
     from commlens.trace import open_run as open_run
 
-__all__ = ["Finding", "Report", "__version__", "analyze", "open_run", "record"]
+__all__ = ["Finding", "Report", "__version__", "analyze", "compare", "open_run", "record", "simulate"]
 
 _HOMES = {
     "Finding": "commlens.analyzers",
     "Report": "commlens.analyzers",
     "__version__": "commlens._version",
     "analyze": "commlens.analyzers",
+    "compare": "commlens.analyzers.comparison",
     "open_run": "commlens.trace",
     "record": "commlens.profiler",
+    "simulate": "commlens.analyzers.whatif.simulate",
 }
 
 

@@ -60,7 +60,8 @@ def test_the_training_process_loads_only_numpy_and_pyarrow() -> None:
 def test_the_public_surface_is_closed_and_resolves() -> None:
     import commlens
 
-    assert commlens.__all__ == ["Finding", "Report", "__version__", "analyze", "open_run", "record"]
+    names = ["Finding", "Report", "__version__", "analyze", "compare", "open_run", "record", "simulate"]
+    assert commlens.__all__ == names
     assert all(getattr(commlens, name) is not None for name in commlens.__all__)
     with pytest.raises(AttributeError, match="nonsense"):
         commlens.nonsense  # noqa: B018

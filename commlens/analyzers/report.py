@@ -7,7 +7,7 @@ dataclasses are its keys. A part that is not known is None or empty, and an abst
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from commlens.analyzers.across.progress import Progress
 from commlens.analyzers.across.rank_lines import RankLine
@@ -20,6 +20,9 @@ from commlens.analyzers.overhead import Overhead
 from commlens.analyzers.path_lines import CriticalPath
 from commlens.analyzers.sizes import SizeBucket
 from commlens.analyzers.summary import TimeBudget
+
+if TYPE_CHECKING:
+    from commlens.analyzers.track_record import Track
 
 SCHEMA_VERSION = 1
 
@@ -35,7 +38,7 @@ class StepFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Which run this is."""
+    """Which run this is; `fix` are the changes that COMMLENS_FIX applied on every recorded rank."""
 
     path: str
     run_id: str
@@ -48,6 +51,7 @@ class RunFacts:
     torch: str | None
     sources: tuple[str, ...]
     imported: str | None
+    fix: tuple[str, ...]
     steps: StepFacts
 
 
@@ -102,6 +106,43 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Considered:
+    """A technique of the field's surveys, and what became of it for this job.
+
+    Attributes:
+        row: its number in the catalogue.
+        id: for people and files.
+        technique: as the field says.
+        layer: strategy, ccl, network or host.
+        risk: one of `trace.change_kinds.RISKS`.
+        verdict: "advised", "rejected", "not known" or "explained".
+        reason: the symptom, or the number that rejected it, or what is not known.
+        change: exactly what to write.
+        set: the changes that were simulated, with what loses less below what loses more.
+        fix: what COMMLENS_FIX could apply, None where it cannot.
+        predicted: what it would gain, None where it was not simulated.
+        ceiling_ms: the most it could gain, None where it is not known.
+        price: what it costs.
+        not_for: where not to use it.
+    """
+
+    row: str
+    id: str
+    technique: str
+    layer: str
+    risk: str
+    verdict: str
+    reason: str
+    change: str
+    set: tuple[str, ...]
+    fix: str | None
+    predicted: Predicted | None
+    ceiling_ms: float | None
+    price: str
+    not_for: str
+
+
+@dataclass(frozen=True)
 class Abstention:
     """A question that was not answered: which, why not, and what it would need."""
 
@@ -128,6 +169,8 @@ class Report:
     overhead: Overhead
     findings: tuple[Finding, ...]
     abstentions: tuple[Abstention, ...]
+    considered: tuple[Considered, ...] = ()
+    track_record: tuple[Track, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: dicts, lists, strings, finite numbers and None."""
@@ -150,6 +193,8 @@ class Report:
             "overhead": _plain(asdict(self.overhead)),
             "findings": [_plain(asdict(finding)) for finding in self.findings],
             "abstentions": [asdict(abstention) for abstention in self.abstentions],
+            "considered": [_plain(asdict(each)) for each in self.considered],
+            "track_record": [asdict(each) for each in self.track_record],
         }
 
 

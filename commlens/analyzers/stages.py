@@ -11,6 +11,7 @@ from commlens.analyzers.across.critical_path import find_path
 from commlens.analyzers.across.joined import join
 from commlens.analyzers.across.rank_lines import rank_lines
 from commlens.analyzers.across.transfers import cost_lines, measured
+from commlens.analyzers.advisor.advise import advise
 from commlens.analyzers.collectives import collective_lines
 from commlens.analyzers.contention import find_contention
 from commlens.analyzers.coverage import find_coverage
@@ -25,6 +26,8 @@ from commlens.analyzers.report import Report, RunFacts, StepFacts
 from commlens.analyzers.sizes import size_histogram
 from commlens.analyzers.steps import NONE
 from commlens.analyzers.summary import time_budget
+from commlens.analyzers.whatif.asked import Simulator, find_simulator
+from commlens.analyzers.whatif.ready import read_gradients
 from commlens.trace.schema import IMPORTED, SOURCES
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ def analyze(run: Run) -> Report:
     )
     hangs, progress, unsure = find_hangs(ranks, joined.matched, infos)
     path = path_lines(find_path(ranks, joined.waits, joined.clocks), ranks) if len(ranks) > 1 else None
-    return Report(
+    report = Report(
         run=_run_facts(run, ranks),
         coverage=find_coverage(run, ranks, joined),
         time_budget=time_budget(ranks, joined),
@@ -76,6 +79,12 @@ def analyze(run: Run) -> Report:
         abstentions=(*unsure, *find_abstentions(ranks, infos, run.missing, joined, path)),
     )
 
+    def simulator() -> Simulator:
+        gradients = {number: read_gradients(rank) for number, rank in run.ranks.items()}
+        return find_simulator(ranks, joined, transfers, infos, run.missing, gradients, run.calibration)
+
+    return advise(report, context, simulator)
+
 
 def _run_facts(run: Run, ranks: Sequence[RankFacts]) -> RunFacts:
     command = run.info.get("command") or []
@@ -91,8 +100,16 @@ def _run_facts(run: Run, ranks: Sequence[RankFacts]) -> RunFacts:
         torch=run.info.get("torch"),
         sources=_sources(ranks),
         imported=run.info["imported"] if run.info.get("imported") in IMPORTED else None,
+        fix=_applied(run),
         steps=_step_facts(ranks),
     )
+
+
+def _applied(run: Run) -> tuple[str, ...]:
+    """Changes of COMMLENS_FIX that every rank says it made, in its order."""
+    said = [rank.info.get("fix") for rank in run.ranks.values()]
+    lists = [each.get("applied") or [] if isinstance(each, dict) else [] for each in said]
+    return tuple(str(each) for each in lists[0] if all(each in other for other in lists)) if lists else ()
 
 
 def _sources(ranks: Sequence[RankFacts]) -> tuple[str, ...]:

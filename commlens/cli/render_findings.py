@@ -10,13 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from commlens.analyzers import Report
-from commlens.analyzers.report import Evidence, Finding
+from commlens.analyzers.report import Action, Evidence, Finding, Predicted
+from commlens.analyzers.track_record import changed_names
 from commlens.cli.render import milliseconds, number, pairs, percent, size
 from commlens.cli.render_compared import compared
+from commlens.cli.render_gain import interval, share_of, signed
 
 TOP_FINDINGS = 5
 TOP_EVIDENCE = 7
 TOP_STEPS = 5
+TOP_ACTIONS = 3
 _NUMBER = 3  # columns the number of a finding takes
 
 
@@ -32,19 +35,29 @@ def findings_section(report: Report, console: Console) -> RenderableType:
         return compared(report)
     parts: list[RenderableType] = []
     for place, finding in enumerate(report.findings[:TOP_FINDINGS], start=1):
-        parts += [*([""] if parts else []), *_finding(place, finding, report.time_budget.step_ms)]
+        parts += [*([""] if parts else []), *finding_parts(report, finding, str(place))]
     return Group(*parts)
 
 
-def _finding(place: int, finding: Finding, step_ms: float | None) -> Iterator[RenderableType]:
+def finding_parts(
+    report: Report, finding: Finding, mark: str, evidence: int = TOP_EVIDENCE, actions: int = TOP_ACTIONS
+) -> Iterator[RenderableType]:
+    """What it is, what it costs, what says so, what to do.
+
+    Args:
+        mark: stands before the title.
+        evidence: at most so many lines of it.
+        actions: at most so many.
+    """
     title = Table.grid()
     title.add_column(width=_NUMBER, style="bold")
     title.add_column(overflow="fold", style="bold red" if finding.severity == "critical" else "bold")
-    title.add_row(str(place), finding.title)
+    title.add_row(mark, finding.title)
     yield title
-    yield Padding(Text(f"{finding.id}: {_cost(finding, step_ms)}confidence {finding.confidence}"), (0, 0, 0, _NUMBER))
-    yield Padding(_evidence(finding), (0, 0, 0, _NUMBER + 2))
-    yield Padding(pairs(_advice(finding)), (0, 0, 0, _NUMBER))
+    cost = _cost(finding, report.time_budget.step_ms)
+    yield Padding(Text(f"{finding.id}: {cost}confidence {finding.confidence}"), (0, 0, 0, _NUMBER))
+    yield Padding(_evidence(finding, evidence), (0, 0, 0, _NUMBER + 2))
+    yield Padding(pairs(_advice(report, finding, actions)), (0, 0, 0, _NUMBER))
 
 
 def _cost(finding: Finding, step_ms: float | None) -> str:
@@ -62,14 +75,14 @@ def _cost(finding: Finding, step_ms: float | None) -> str:
     return f"{cost}step{'s' if len(finding.steps) > 1 else ''} {shown}{f' and {more} more' if more > 0 else ''}; "
 
 
-def _evidence(finding: Finding) -> Table:
+def _evidence(finding: Finding, most: int) -> Table:
     """Values, then what they are of."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold", style="dim")
-    for each in finding.evidence[:TOP_EVIDENCE]:
+    for each in finding.evidence[:most]:
         table.add_row(quantity(each), each.name)
-    more = len(finding.evidence) - TOP_EVIDENCE
+    more = len(finding.evidence) - most
     if more > 0:
         table.add_row("", f"{more} more with --format json")
     return table
@@ -85,14 +98,38 @@ def quantity(evidence: Evidence) -> str:
     return f"{number(value)} {unit}".rstrip()
 
 
-def _advice(finding: Finding) -> Iterator[tuple[str, str]]:
-    for action in finding.actions:
+def _advice(report: Report, finding: Finding, most: int) -> Iterator[tuple[str, str]]:
+    for action in finding.actions[:most]:
         yield "do", action.text
         if action.change:
             yield "change", action.change
+        if action.predicted is not None:
+            yield "gain", _gain(action.predicted, report.time_budget.step_ms)
         if not action.risk.startswith("none"):
             yield "risk", action.risk
         if action.verify:
             yield "check", action.verify
+        if said := _record(report, action):
+            yield "record", said
+    if len(finding.actions) > most:
+        yield "more", f"{len(finding.actions) - most} more to do with --explain {finding.id}"
     if finding.could_be_wrong_if:
         yield "wrong if", "; or ".join(finding.could_be_wrong_if)
+
+
+def _gain(predicted: Predicted, step_ms: float | None) -> str:
+    share = f" ({share_of(predicted.gain_ms, step_ms)})" if step_ms else ""
+    return f"{signed(predicted.gain_ms)} ms a step{share}, 90 % interval {interval(predicted)}"
+
+
+def _record(report: Report, action: Action) -> str | None:
+    """How such a change fared when it was tried before."""
+    name = changed_names(action.fix) if action.fix is not None else None
+    track = next((each for each in report.track_record if each.change == name), None)
+    if track is None:
+        return None
+    times = "once" if track.tried == 1 else f"{track.tried} times"
+    said = f"tried {times} before on this account, confirmed {track.confirmed} of {track.tried}"
+    if track.error_percent is None:
+        return said
+    return f"{said}; predicted gains were off by {track.error_percent:.2g} % of the step (median)"

@@ -6,15 +6,15 @@ import shlex
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
-from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
 from commlens.analyzers import Report
-from commlens.cli.render import counted, pairs
+from commlens.cli.render import counted, pairs, print_tight
 from commlens.cli.render_budget import budget_section
 from commlens.cli.render_collectives import collectives_section, collectives_title
 from commlens.cli.render_columns import INDENT, PROSE
+from commlens.cli.render_considered import considered_section, considered_title
 from commlens.cli.render_costs import costs_section, costs_title
 from commlens.cli.render_findings import findings_section, findings_title
 from commlens.cli.render_headline import headline
@@ -29,9 +29,9 @@ from commlens.trace.schema import IMPORTED as NAMES
 def print_report(report: Report, console: Console) -> None:
     """Print a report, sections from the answer down to the small print."""
     width = min(console.width, PROSE)
-    _print(console, _header(report), width)
+    print_tight(console, _header(report), width)
     console.print()
-    _print(console, Text(headline(report), style="bold"), width)
+    print_tight(console, Text(headline(report), style="bold"), width)
     _section(console, findings_title(report), findings_section(report, console), prose=True)
     title = "How far each rank got (last sequence number it issued, and saw end)"
     _section(console, title, progress_section(report, console), prose=True)
@@ -43,6 +43,7 @@ def print_report(report: Report, console: Console) -> None:
     _section(console, collectives_title(report, console), collectives_section(report, console))
     _section(console, contention_title(report), contention_section(report, console))
     _section(console, costs_title(report), costs_section(report, console))
+    _section(console, considered_title(report), considered_section(report), prose=True)
     _section(console, "What this rests on", evidence_table(report), prose=True)
     _section(console, "Not answered, and why", abstentions_table(report.abstentions), prose=True)
 
@@ -59,6 +60,7 @@ def _header(report: Report) -> Table:
         "ranks": f"{len(run.ranks_present)} of {run.world_size}{missing}"
         + (f", on {hosts}" if run.hosts else "")
         + (f" ({software})" if software else ""),
+        **({"fix": f"{', '.join(run.fix)} (applied by COMMLENS_FIX)"} if run.fix else {}),
         "steps": f"{steps.analyzed} of {steps.count} analysed" + (f", {steps.how}" if steps.analyzed else ""),
     }
     return pairs(rows.items())
@@ -69,16 +71,6 @@ def _section(console: Console, title: str, body: RenderableType | None, prose: b
     if body is None:
         return
     console.print()
-    _print(console, Text(title, style="bold cyan"), console.width)
+    print_tight(console, Text(title, style="bold cyan"), console.width)
     body = Padding(body, (0, 0, 0, INDENT), expand=False)
-    _print(console, body, min(console.width, PROSE) if prose else console.width)
-
-
-def _print(console: Console, body: RenderableType, width: int) -> None:
-    """Print without the blanks that tables put behind their lines."""
-    for line in console.render_lines(body, console.options.update(width=width), pad=False):
-        while line and not line[-1].text.strip():
-            line.pop()
-        if line:
-            line[-1] = Segment(line[-1].text.rstrip(), line[-1].style)
-        console.print(Segments([*line, Segment.line()]), end="")
+    print_tight(console, body, min(console.width, PROSE) if prose else console.width)

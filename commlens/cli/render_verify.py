@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 from commlens.analyzers.verification import INCONCLUSIVE, LEVEL
 from commlens.cli.render import milliseconds, open_console, percent
+from commlens.cli.render_gain import signed
 from commlens.trace.change_kinds import LOSSY
 from commlens.trace.changes import Change, joined
 
@@ -49,11 +50,7 @@ def accuracy_note(changes: Sequence[Change]) -> str | None:
 def _gain(gain_ms: float, low_ms: float, high_ms: float, before_ms: float) -> str:
     share = percent(abs(gain_ms), before_ms)
     share = f"-{share}" if gain_ms < 0 else share
-    return f"{_signed(gain_ms)} ms ({share}), {_signed(low_ms)} to {_signed(high_ms)} at {percent(LEVEL)}"
-
-
-def _signed(ms: float) -> str:
-    return f"-{milliseconds(-ms)}" if ms < 0 else milliseconds(ms)
+    return f"{signed(gain_ms)} ms ({share}), {signed(low_ms)} to {signed(high_ms)} at {percent(LEVEL)}"
 
 
 def _predicted(predicted: Predicted | str, before_ms: float) -> str:

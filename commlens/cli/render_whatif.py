@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from commlens.analyzers.report import Predicted
 from commlens.analyzers.whatif.answers import Scenario, WhatIf
-from commlens.cli.render import NOT_KNOWN, milliseconds, percent
+from commlens.cli.render import milliseconds
 from commlens.cli.render_columns import INDENT, PROSE, Column, clipped, fitted
+from commlens.cli.render_gain import interval, share_of, signed
 
 _WIDEST = 44  # characters of a change
 
@@ -52,26 +52,12 @@ def _table(scenarios: list[Scenario], measured_ms: float | None, console: Consol
         [
             Column("change", [clipped(console, ", ".join(each.set), _WIDEST) for each, _ in told], right=False),
             Column("step ms", [milliseconds(predicted.step_ms) for _, predicted in told]),
-            Column("gain ms", [_signed(predicted.gain_ms) for _, predicted in told]),
-            Column("90 % interval", [_interval(predicted) for _, predicted in told]),
-            Column("of the step", [_share(predicted.gain_ms, measured_ms) for _, predicted in told], drop=2),
+            Column("gain ms", [signed(predicted.gain_ms) for _, predicted in told]),
+            Column("90 % interval", [interval(predicted) for _, predicted in told]),
+            Column("of the step", [share_of(predicted.gain_ms, measured_ms) for _, predicted in told], drop=2),
             Column("ceiling ms", [milliseconds(each.ceiling_ms) for each, _ in told], drop=1),
         ],
     )
-
-
-def _interval(predicted: Predicted) -> str:
-    return f"{_signed(predicted.low_ms)} .. {_signed(predicted.high_ms)}"
-
-
-def _signed(value: float) -> str:
-    return f"-{milliseconds(-value)}" if value < 0 else milliseconds(value)
-
-
-def _share(value: float, whole: float | None) -> str:
-    if whole is None:
-        return NOT_KNOWN
-    return f"-{percent(-value, whole)}" if value < 0 else percent(value, whole)
 
 
 def _small_print(result: WhatIf) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from commlens.cli.runs import RankRegex
 
 if TYPE_CHECKING:
     from commlens.analyzers import Report
+    from commlens.analyzers.track_record import Track
 
 
 class Format(str, enum.Enum):
@@ -46,10 +48,19 @@ def report(
         ),
     ] = None,
     rank_regex: RankRegex = None,
+    explain: Annotated[
+        str | None,
+        typer.Option("--explain", metavar="ID", help="All there is to say of one finding, or of one technique."),
+    ] = None,
 ) -> None:
     """Where each step's time went: compute, communication it stood still for, and the rest."""
     from commlens.cli.output import check_free, write_text
 
+    if explain is not None:
+        from commlens.cli.explain import show_explanation
+
+        show_explanation(_analyzed(runs, calibration, rank_regex), explain)
+        return
     if output is None:
         show(runs, format, calibration, rank_regex)
         return
@@ -85,7 +96,20 @@ def _analyzed(runs: Sequence[Path] | None, calibration: Path | None, rank_regex:
         from commlens.trace.calibration import read_calibration
 
         opened.calibration = read_calibration(calibration)
-    return analyze(opened)
+    return replace(analyze(opened), track_record=_track_record())
+
+
+def _track_record() -> tuple[Track, ...]:
+    """Of this user; a ledger that cannot be read is no reason not to report."""
+    from commlens.analyzers.track_record import track_record
+    from commlens.errors import TraceError
+    from commlens.trace.ledger import ledger_path, read
+
+    try:
+        return track_record(read(ledger_path())[0])
+    except TraceError as error:
+        print(f"commlens: {error}", file=sys.stderr)  # noqa: T201
+        return ()
 
 
 def _to_text(result: Report, format: Format) -> str:

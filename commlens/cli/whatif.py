@@ -12,6 +12,9 @@ from commlens.cli.report import Format
 from commlens.cli.runs import RankRegex
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from commlens.analyzers import Report
     from commlens.analyzers.whatif.answers import WhatIf
     from commlens.analyzers.whatif.asked import Simulator
     from commlens.trace.changes import Change
@@ -39,6 +42,10 @@ def whatif(
             help="One change with many values, with those of --set: ddp.bucket_cap_mb=1:200.",
         ),
     ] = None,
+    all: Annotated[
+        bool,
+        typer.Option("--all", help="Every technique of the field's surveys, judged and priced for this job."),
+    ] = False,
     format: Annotated[Format, typer.Option("--format", help="Text to read, or JSON.")] = Format.text,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not stdout.")
@@ -47,22 +54,28 @@ def whatif(
     rank_regex: RankRegex = None,
 ) -> None:
     """What a change would gain, simulated on a recorded run: commlens whatif RUN --set ddp.bucket_cap_mb=50"""
+    from commlens.analyzers import analyze
     from commlens.analyzers.whatif.asked import simulator_of, what_if
     from commlens.cli.output import check_free, write_text
     from commlens.cli.runs import open_chosen
+    from commlens.errors import UsageError
     from commlens.trace.changes import parse_all
 
     changes = [change for text in set or [] for change in parse_all(text)]
     _check_once(changes)
+    if all and (changes or sweep is not None):
+        raise UsageError("--all judges every technique by itself; leave out --set and --sweep, or leave out --all")
     swept = _swept(sweep) if sweep is not None else []
     if output is not None:
         check_free(output, force)
-    simulator = simulator_of(open_chosen([run] if run else None, rank_regex))
-    result = what_if(simulator, _sets(simulator, changes, swept))
+    opened = open_chosen([run] if run else None, rank_regex)
+    simulator = simulator_of(opened)
+    result = what_if(simulator, _curves() if all else _sets(simulator, changes, swept))
+    report = analyze(opened) if all else None
     if output is None:
-        _show(result, format)
+        _show(result, report, format)
         return
-    write_text(output, force, _to_text(result, format))
+    write_text(output, force, _to_text(result, report, format))
     print(f"commlens: wrote {output}", file=sys.stderr)  # noqa: T201
 
 
@@ -93,6 +106,9 @@ def _swept(text: str) -> list[Change]:
         UsageError: It is no sweep.
     """
     from commlens.errors import UsageError
+    from commlens.trace.change_kinds import BY_NAME
+    from commlens.trace.change_values import count as count_of
+    from commlens.trace.change_values import count_or_none
     from commlens.trace.changes import parse
 
     name, _, bounds = text.partition("=")
@@ -108,35 +124,52 @@ def _swept(text: str) -> list[Change]:
             f"--sweep takes NAME=LOW:HIGH or NAME=LOW:HIGH:COUNT with up to {_MOST} values, not {text!r}"
         ) from None
     values = [low * (high / low) ** (step / (count - 1)) for step in range(count)]
-    whole = name in ("ddp.no_sync_every", "world_size")
+    kind = BY_NAME.get(name)
+    whole = kind is not None and kind.read in (count_of, count_or_none)
     written = [f"{value:.0f}" if whole else f"{value:.3g}" for value in values]
     return [parse(f"{name}={factor}{each}") for each in dict.fromkeys(written)]
 
 
 _COUNT, _MOST = 12, 200
+_CURVES = ("ddp.bucket_cap_mb=0.1:200", "link.bandwidth=x0.25:x8", "link.latency=x0.125:x4", "world_size=2:1024:10")
 
 
-def _to_text(result: WhatIf, format: Format) -> str:
+def _curves() -> list[list[Change]]:
+    """What --all adds to its table in JSON: how the step depends on what is most often changed."""
+    return [[change] for text in _CURVES for change in _swept(text)]
+
+
+def _to_text(result: WhatIf, report: Report | None, format: Format) -> str:
     """The answer as text, for a file or a pipe."""
     if format is Format.json:
         import json
 
-        return json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n"
+        considered = {"considered": report.to_dict()["considered"]} if report is not None else {}
+        return json.dumps(result.to_dict() | considered, indent=2, allow_nan=False) + "\n"
     import io
 
     from commlens.cli.render import FILE_WIDTH, open_console
-    from commlens.cli.render_whatif import print_what_if
 
     page = io.StringIO()
-    print_what_if(result, open_console(page, width=FILE_WIDTH))
+    _print(result, report, open_console(page, width=FILE_WIDTH))
     return page.getvalue()
 
 
-def _show(result: WhatIf, format: Format) -> None:
+def _show(result: WhatIf, report: Report | None, format: Format) -> None:
     if format is Format.json:
-        typer.echo(_to_text(result, format), nl=False)
+        typer.echo(_to_text(result, report, format), nl=False)
         return
     from commlens.cli.render import open_console
+
+    _print(result, report, open_console(sys.stdout))
+
+
+def _print(result: WhatIf, report: Report | None, console: Console) -> None:
+    if report is not None:
+        from commlens.cli.render_considered import print_considered
+
+        print_considered(report, console)
+        return
     from commlens.cli.render_whatif import print_what_if
 
-    print_what_if(result, open_console(sys.stdout))
+    print_what_if(result, console)

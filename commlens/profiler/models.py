@@ -8,6 +8,7 @@ an optimizer appears that was not there.
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 from typing import Any
 
@@ -50,6 +51,7 @@ def describe(module: Any) -> dict[str, Any]:
         "name": type(module).__name__,
         "group": str(wrapper.process_group.group_name) if wrapper is not None else None,
         "flags": ddp_flags(wrapper) if wrapper is not None else {},
+        "accepts": accepted(module, wrapper),
         "bucket_bytes": ddp_bucket_bytes(wrapper) if wrapper is not None else [],
         # Places in `parameters`: of each bucket in the order of sending, and as gradients became ready.
         "bucket_parameters": ddp_bucket_parameters(module, wrapper) if wrapper is not None else [],
@@ -91,6 +93,14 @@ def kind(module: Any) -> str:
     if "FSDPModule" in classes:
         return "FSDP2"
     return "FSDP" if "FullyShardedDataParallel" in classes else "module"
+
+
+def accepted(module: Any, wrapper: Any | None) -> list[str]:
+    """Names of what this torch lets a job set: DDP's arguments, or the setters of an FSDP2 module."""
+    if wrapper is not None:
+        ddp = next(cls for cls in type(wrapper).__mro__ if cls.__name__ == "DistributedDataParallel")
+        return [name for name in inspect.signature(ddp).parameters if name != "module"]
+    return sorted(name for name in dir(type(module)) if name.startswith("set_")) if kind(module) == "FSDP2" else []
 
 
 def ddp_flags(wrapper: Any) -> dict[str, Any]:

@@ -94,3 +94,37 @@ def test_a_file_is_written_once(run: Path, tmp_path: Path) -> None:
     assert "overlap=perfect" in target.read_text()
     with pytest.raises(commlens.errors.WriteError):
         CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_every_technique_is_judged_with_all(run: Path) -> None:
+    found = answer(run, "--all")
+    considered = {each["id"]: each for each in found["considered"]}  # type: ignore[attr-defined]
+    assert len(considered) > 70
+    assert considered["mend-straggler"]["verdict"] == "advised"
+    assert considered["half-gradients"]["verdict"] in ("rejected", "not known")
+    names = {each["set"][0].partition("=")[0] for each in found["scenarios"]}  # type: ignore[attr-defined]
+    assert {"link.bandwidth", "link.latency", "world_size"} <= names
+
+
+def test_all_as_text_says_why_not(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = CliRunner().invoke(app, ["whatif", str(run), "--all"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "Rejected, and the number that says so" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    assert not any(line.endswith(" ") for line in result.stdout.splitlines())
+
+
+def test_all_goes_with_no_changes(run: Path) -> None:
+    with pytest.raises(UsageError, match="leave out"):
+        CliRunner().invoke(app, ["whatif", str(run), "--all", "--set", "overlap=none"], catch_exceptions=False)
+
+
+def test_a_program_asks_the_same(run: Path) -> None:
+    both, faster = commlens.simulate(
+        commlens.open_run(run), "straggler.remove,link.bandwidth=x2", "link.bandwidth=x2"
+    ).scenarios
+    assert both.predicted is not None and faster.predicted is not None
+    assert both.predicted.gain_ms > faster.predicted.gain_ms > 0
+    with pytest.raises(UsageError, match="no change"):
+        commlens.simulate(commlens.open_run(run), "nothing=1")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from job_runs import Job, Launch, execute
+from torch.nn.parallel import DistributedDataParallel
 
 from commlens.trace import open_run
 
@@ -80,6 +82,7 @@ def test_what_is_asked_for_reaches_ddp_and_is_written_down(launch: Launch, tmp_p
     ]
     run = open_run(tmp_path / "out")
     assert [rank.info["fix"] for rank in run.ranks.values()] == [{"applied": fix.split(","), "failed": {}}] * 2
+    assert run.ranks[0].info["models"][0]["accepts"] == list(signature(DistributedDataParallel).parameters)[1:]
     reduced = run.ranks[0].table("collectives")
     gradients = [row for row in reduced.to_pylist() if row["op"] == "all_reduce" and row["step"] >= 2]
     assert {(row["dtype"], row["in_bytes"]) for row in gradients} == {("bfloat16", PAIR)}  # two layers, half the bytes

@@ -119,6 +119,8 @@ def check_model(rank: Rank, name: str) -> None:
     (model,) = rank.info["models"]
     assert model["kind"] == {"ddp": "DDP", "fsdp2": "FSDP2"}.get(name, "module")
     hooks = dict(rank.info["hooks"])
+    settable = {"ddp": "bucket_cap_mb", "fsdp2": "set_modules_to_forward_prefetch"}.get(name)
+    assert settable in model["accepts"] if settable else model["accepts"] == []
     sharded = {"fsdp2": "(FSDP2)", "tensor_parallel": "(DTensor)"}.get(name)
     assert sharded in hooks["gradients"] if sharded else hooks["gradients"] == "ok"
     assert hooks | {"gradients": "ok"} == dict.fromkeys(

@@ -1,0 +1,130 @@
+"""Advised techniques as findings: what no rule of its own saw, or a better action for what one saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from commlens.analyzers.advisor.job import Job
+from commlens.analyzers.advisor.technique import ADVISED
+from commlens.analyzers.advisor.worth import SMALL
+from commlens.analyzers.findings.build import fixing, severity
+from commlens.analyzers.report import Action, Considered, Evidence, Finding
+from commlens.analyzers.whatif.optimum import CAPS
+from commlens.trace.change_kinds import EXACT, LOSSY
+
+# Which finding a technique's gain belongs to. What needs a person, or a purchase, is no finding.
+_FINDINGS = {
+    "larger-buckets": "bucket-size",
+    "bucket-list": "bucket-size",
+    "smaller-buckets": "bucket-size",
+    "small-last-bucket": "last-bucket-tail",
+    "bucket-view": "bucket-size",
+    "fsdp-keep": "fsdp-reshard",
+    "fsdp-prefetch": "fsdp-prefetch",
+    "fsdp-merge": "fsdp-unit-size",
+    "hybrid-sharding": "hybrid-shard",
+    "no-buffer-broadcast": "buffer-broadcast",
+    "static-graph": "find-unused",
+    "half-gradients": "wire-dtype",
+    "reduce-dtype": "wire-dtype",
+    "powersgd": "compression",
+    "quantized-gradients": "compression",
+    "local-sgd": "communicate-less",
+}
+
+
+def with_suggestions(job: Job, considered: Iterable[Considered]) -> tuple[Finding, ...]:
+    """The job's findings with what is advised, by their ceilings.
+
+    An action for a finding that is there stands before its others, unless the finding says the same already.
+    """
+    considered = tuple(considered)
+    findings = {each.id: each for each in job.report.findings}
+    extra: dict[str, list[Considered]] = {}
+    for each in considered:
+        wanted = each.verdict == ADVISED and each.predicted is not None and each.risk in (EXACT, LOSSY)
+        if wanted and each.set and each.id in _FINDINGS:
+            extra.setdefault(_FINDINGS[each.id], []).append(each)
+    for id, those in extra.items():
+        those.sort(key=lambda each: -(each.predicted.gain_ms if each.predicted else 0.0))
+        findings[id] = (
+            _with_actions(job, findings[id], those)
+            if id in findings
+            else _new(job, id, those, _without(those[0], considered))
+        )
+    hangs = [each for each in job.report.findings if each.ceiling_ms is None]
+    rest = [each for each in findings.values() if each.ceiling_ms is not None]
+    return (*hangs, *sorted(rest, key=lambda each: -(each.ceiling_ms or 0)))
+
+
+def _with_actions(job: Job, finding: Finding, those: list[Considered]) -> Finding:
+    new = [_action(job, each) for each in those]
+    said = {action.fix for action in new if action.fix is not None}
+    kept = [action for action in finding.actions if action.fix not in said and not _useless(action)]
+    return replace(finding, actions=tuple(sorted([*new, *kept], key=lambda action: _rank(job, action))))
+
+
+def _useless(action: Action) -> bool:
+    """The simulator knows the change, and that it gains nothing."""
+    return action.predicted is not None and action.predicted.gain_ms <= 0
+
+
+def _without(each: Considered, considered: Sequence[Considered]) -> float:
+    """What the changes would gain without the one that is added to those that lose less, ms."""
+    gains = [
+        other.predicted.gain_ms
+        for other in considered
+        if other.predicted is not None and other.verdict == ADVISED and set(other.set) < set(each.set)
+    ]
+    return max(gains, default=0.0)
+
+
+def _rank(job: Job, action: Action) -> tuple[bool, float]:
+    """What loses nothing first, then what gains more; a list of caps must be worth its upkeep."""
+    gain = action.predicted.gain_ms if action.predicted else 0.0
+    upkeep = SMALL * job.step_ms if action.fix is not None and action.fix.startswith(CAPS) else 0.0
+    return action.risk != EXACT, upkeep - gain
+
+
+def _new(job: Job, id: str, those: list[Considered], without_ms: float) -> Finding:
+    """A finding of its own; `without_ms` is what is gained before its change is added."""
+    best = those[0]
+    assert best.predicted is not None
+    gain, exposed = best.predicted.gain_ms - without_ms, job.exposed_ms or 0.0
+    more = " more" if without_ms else ""
+    return Finding(
+        id=id,
+        title=f"{best.technique} would save {gain:.3g} ms{more} of each {job.step_ms:.3g} ms step",
+        layer=best.layer,
+        severity=severity(job.context, gain),
+        confidence="medium",
+        ranks=(),
+        group=None,
+        steps=(),
+        evidence=(
+            Evidence("communication that compute does not hide, per step, mean over ranks", round(exposed, 3), "ms"),
+            Evidence(f"predicted gain of {', '.join(best.set)}", round(best.predicted.gain_ms, 3), "ms"),
+        ),
+        ceiling_ms=round(max(gain, 0.0), 3),
+        actions=tuple(sorted((_action(job, each) for each in those), key=lambda action: _rank(job, action))),
+        could_be_wrong_if=(*(f"{best.not_for}",) * bool(best.not_for), *job.context.caveats),
+    )
+
+
+def _action(job: Job, each: Considered) -> Action:
+    text = f"{each.technique}: {', '.join(each.set)}"
+    action = fixing(job.context, each.set[-1], text, change=_written(each))
+    if each.fix is not None and action.verify is not None:
+        action = replace(action, fix=each.fix, verify=action.verify.replace(each.set[-1], each.fix))
+    return replace(action, risk=each.risk, predicted=each.predicted)
+
+
+def _written(each: Considered) -> str:
+    """The exact change, with the value that was simulated."""
+    name, _, value = each.set[-1].partition("=")
+    if name == "ddp.bucket_cap_mb":
+        return f"DistributedDataParallel(model, bucket_cap_mb={value})"
+    if name == "ddp.bucket_cap_mb_list":
+        return f"DistributedDataParallel(model, bucket_cap_mb_list=[{value.replace('+', ', ')}])"
+    return each.change
