@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 from commlens.analyzers.verification import INCONCLUSIVE, LEVEL
-from commlens.cli.render import milliseconds, open_console, percent
+from commlens.cli.render import NOT_KNOWN, milliseconds, open_console, percent
 from commlens.cli.render_gain import signed
 from commlens.trace.change_kinds import LOSSY
 from commlens.trace.changes import Change, joined
@@ -14,12 +14,17 @@ from commlens.trace.changes import Change, joined
 if TYPE_CHECKING:
     from commlens.analyzers.report import Predicted
     from commlens.analyzers.verification import Measured
+    from commlens.cli.verify_rounds import Losses
 
 
 def print_verification(
-    changes: Sequence[Change], predicted: Predicted | str, measured: Measured, stream: IO[str]
+    changes: Sequence[Change],
+    predicted: Predicted | str,
+    measured: Measured,
+    losses: Mapping[str, Losses] | None,
+    stream: IO[str],
 ) -> None:
-    """Predicted, or why nothing was, beside measured, and the verdict."""
+    """Predicted, or why nothing was, beside measured, the verdict, and losses where they were kept."""
     rows = [
         ("fix", joined(changes)),
         ("before", f"{milliseconds(measured.before_ms)} ms a step"),
@@ -28,6 +33,8 @@ def print_verification(
         ("predicted", _predicted(predicted, measured.before_ms)),
         ("verdict", _verdict(measured)),
     ]
+    if losses is not None:
+        rows += [("loss", f"{_course(losses['before'])} as it is, {_course(losses['after'])} with the fix")]
     console = open_console(stream)
     for name, value in rows:
         console.print(f"{name:<10} {value}", soft_wrap=True)
@@ -36,14 +43,19 @@ def print_verification(
         console.print(f"\n{note}", soft_wrap=True)
 
 
+def _course(losses: Losses) -> str:
+    first, last = (NOT_KNOWN if each is None else f"{each:.6g}" for each in losses)
+    return f"{first} to {last}"
+
+
 def accuracy_note(changes: Sequence[Change]) -> str | None:
     """What was not looked at, None where the training is the same."""
     lossy = [change for change in changes if change.risk == LOSSY]
     if not lossy:
         return None
     return (
-        f"Accuracy was not compared, and {joined(lossy)} may change it: train with and without it to the end that you"
-        " judge by, each from several seeds, whose spread is the yardstick. A few steps prove nothing."
+        f"Losses of the first and last backwards prove nothing: {joined(lossy)} may change accuracy. Train with and"
+        " without it to the end that you judge by, each from several seeds, whose spread is the yardstick."
     )
 
 

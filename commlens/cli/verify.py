@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from commlens.analyzers.report import Predicted
     from commlens.analyzers.verification import Measured
-    from commlens.cli.verify_rounds import Job
+    from commlens.cli.verify_rounds import Job, Losses
     from commlens.trace import Run
     from commlens.trace.changes import Change
 
@@ -49,7 +49,8 @@ of it, to see what was to be expected; by default that is the first of these.
     from commlens.analyzers.verification import compare_steps
     from commlens.cli.runs import open_chosen
     from commlens.cli.verify_probe import check_applicable
-    from commlens.cli.verify_rounds import run_rounds
+    from commlens.cli.verify_rounds import mean_losses, run_rounds
+    from commlens.trace.change_kinds import LOSSY
     from commlens.trace.changes import joined, parse_all
 
     changes = parse_all(fix)
@@ -59,11 +60,12 @@ of it, to see what was to be expected; by default that is the first of these.
     expected = Expected(changes)
     if opened:
         expected.see(opened)
-    found = run_rounds(command, joined(changes), rounds, steps_cut, expected.see)
-    measured = compare_steps(found.before, found.after)
+    lossy = any(change.risk == LOSSY for change in changes)
+    found = run_rounds(command, joined(changes), rounds, steps_cut, expected.see, losses=lossy)
+    measured = compare_steps(found.before.steps, found.after.steps)
     predicted = expected.of(found.job)
     _keep(changes, predicted, measured, found.job)
-    _show(changes, predicted, measured, format)
+    _show(changes, predicted, measured, mean_losses(found) if lossy else None, format)
 
 
 class Expected:
@@ -108,13 +110,19 @@ def _contract(measured: Measured) -> dict[str, Any]:
     return {name: getattr(measured, name) for name in ("before_ms", "after_ms", "gain_ms", "low_ms", "high_ms")}
 
 
-def _show(changes: Sequence[Change], predicted: Predicted | str, measured: Measured, format: Format) -> None:
+def _show(
+    changes: Sequence[Change],
+    predicted: Predicted | str,
+    measured: Measured,
+    losses: dict[str, Losses] | None,
+    format: Format,
+) -> None:
     """The result on stdout; `predicted` is the reason where nothing was."""
     from commlens.cli.render_verify import accuracy_note, print_verification
     from commlens.trace.changes import joined
 
     if format is Format.text:
-        print_verification(changes, predicted, measured, sys.stdout)
+        print_verification(changes, predicted, measured, losses, sys.stdout)
         return
     import json
 
@@ -123,6 +131,7 @@ def _show(changes: Sequence[Change], predicted: Predicted | str, measured: Measu
         "predicted": None if isinstance(predicted, str) else asdict(predicted),
         "measured": _contract(measured),
         "verdict": measured.verdict,
+        "losses": None if losses is None else {side: each._asdict() for side, each in losses.items()},
     }
     typer.echo(json.dumps(document, indent=2, allow_nan=False))
     note = accuracy_note(changes)

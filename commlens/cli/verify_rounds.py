@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from commlens.cli.launcher import PROGRESS, launch, sigterm_raises
 from commlens.errors import CommlensError, RunNotFoundError
 
+LOSSES = "COMMLENS_LOSSES"  # asks the recorder to keep losses
+
 if TYPE_CHECKING:
     from commlens.analyzers.grouped import Floats
     from commlens.trace import Run
@@ -24,16 +26,47 @@ class Job(NamedTuple):
     model: str | None
 
 
-class Rounds(NamedTuple):
-    """Step times of all rounds in ms, shape (steps,) each, and the job they are of."""
+class Side(NamedTuple):
+    """Of the rounds of one side: step times in ms, shape (steps,) each, and losses of all backwards that were kept."""
 
-    before: list[Floats]
-    after: list[Floats]
+    steps: list[Floats]
+    first: list[float | None]
+    last: list[float | None]
+
+
+class Rounds(NamedTuple):
+    """Both sides, and the job they are of."""
+
+    before: Side
+    after: Side
     job: Job
 
 
+class Losses(NamedTuple):
+    """Mean over backwards, ranks and rounds; None where none was seen, or one was no finite number."""
+
+    first: float | None
+    last: float | None
+
+
+def mean_losses(rounds: Rounds) -> dict[str, Losses]:
+    """Of both sides, at the job's beginning and at its end."""
+    sides = {"before": rounds.before, "after": rounds.after}
+    return {name: Losses(_mean(side.first), _mean(side.last)) for name, side in sides.items()}
+
+
+def _mean(losses: Sequence[float | None]) -> float | None:
+    numbers = [loss for loss in losses if loss is not None]
+    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(losses) else None
+
+
 def run_rounds(
-    command: Sequence[str], fix: str, rounds: int, cut: int, see: Callable[[Run], None] = lambda _: None
+    command: Sequence[str],
+    fix: str,
+    rounds: int,
+    cut: int,
+    see: Callable[[Run], None] = lambda _: None,
+    losses: bool = False,
 ) -> Rounds:
     """Runs the job as it is, with the fix, as it is, with the fix, ...
 
@@ -45,29 +78,36 @@ def run_rounds(
         rounds: of both.
         cut: steps of warm-up.
         see: shown each recording of the job as it is.
+        losses: whether to keep losses.
 
     Raises:
         CommlensError: The job failed, had too few steps, or did not apply the fix.
     """
-    before: list[Floats] = []
-    after: list[Floats] = []
+    before, after = Side([], [], []), Side([], [], [])
+    variables = {LOSSES: "1"} if losses else {}
     with sigterm_raises():
         for number in range(1, rounds + 1):
             for side, asked in ((before, None), (after, fix)):
                 print(f"{PROGRESS}round {number} of {rounds}, {_how(asked)}", file=sys.stderr, flush=True)  # noqa: T201
-                steps, job = _round(command, asked, cut, see if asked is None else _check_applied)
-                side.append(steps)
+                job = _round(command, variables, asked, cut, see if asked is None else _check_applied, side)
     return Rounds(before, after, job)
 
 
-def _round(command: Sequence[str], fix: str | None, cut: int, see: Callable[[Run], None]) -> tuple[Floats, Job]:
-    """One run of the job; `see` is shown its recording."""
+def _round(
+    command: Sequence[str],
+    variables: dict[str, str],
+    fix: str | None,
+    cut: int,
+    see: Callable[[Run], None],
+    side: Side,
+) -> Job:
+    """One run of the job, added to its side; `see` is shown its recording."""
     from commlens.analyzers.verification import step_times
     from commlens.trace import open_run
 
     with tempfile.TemporaryDirectory(prefix="commlens-verify-", ignore_cleanup_errors=True) as folder:
         try:
-            launch(command, {"COMMLENS": folder} | ({} if fix is None else {"COMMLENS_FIX": fix}))
+            launch(command, variables | {"COMMLENS": folder} | ({} if fix is None else {"COMMLENS_FIX": fix}))
             run = open_run(folder)
         except RunNotFoundError:
             raise CommlensError("nothing was recorded: no process of the job called init_process_group") from None
@@ -76,7 +116,12 @@ def _round(command: Sequence[str], fix: str | None, cut: int, see: Callable[[Run
         see(run)
         steps = step_times(run, cut)
         _check_enough(steps.size, fix)
-        return steps, job_of(run)
+        side.steps.append(steps)
+        for rank in run.ranks.values():
+            kept = rank.info.get("losses") or {}
+            side.first.extend(kept.get("first", ()))
+            side.last.extend(kept.get("last", ()))
+        return job_of(run)
 
 
 def _how(fix: str | None) -> str:

@@ -44,7 +44,7 @@ class Phases:
         self.names: list[str] = [""]
         self.finished: list[Phase] = []
         self.bucket_bytes: dict[str, list[list[int]]] = {}  # of each DDP model, by group
-        self.before_backward: Callable[[], None] | None = None
+        self.before_backward: Callable[[Any], None] | None = None  # given the tensors that it starts from
         self.after_backward: Callable[[], None] | None = None
         self.autocast: weakref.WeakKeyDictionary[Any, str | None] = weakref.WeakKeyDictionary()  # of models' forwards
         self._thread = thread
@@ -79,7 +79,7 @@ class Phases:
             return
         if phase == _BACKWARD:
             if self.before_backward is not None:
-                self.before_backward()
+                self.before_backward(owner.roots)
             self._in_backward = True
             self._next_bucket.clear()
         open_phases[phase] = (owner, now())
@@ -170,9 +170,18 @@ def install() -> dict[str, str]:
     return {"backward": backward, "optimizer": "ok"}
 
 
+class _Backward:
+    """One run of autograd's engine."""
+
+    __slots__ = ("roots",)
+
+    def __init__(self, roots: Any) -> None:
+        self.roots = roots
+
+
 def _around_backward(run: Callable[..., Any]) -> Callable[..., Any]:
     def engine_run_backward(*args: Any, **kwargs: Any) -> Any:
-        owner = object()
+        owner = _Backward(args[0] if args else None)
         _enter(_BACKWARD, owner)
         try:
             return run(*args, **kwargs)

@@ -16,7 +16,7 @@ import time
 import weakref
 from typing import Any
 
-from commlens.profiler import collectives, environment, fix, live, models, phases
+from commlens.profiler import collectives, environment, fix, live, losses, models, phases
 from commlens.profiler.clock import now, wall_offset_ns
 from commlens.profiler.gradients import Gradients
 from commlens.profiler.groups import Groups
@@ -46,6 +46,7 @@ class Recorder:
         self.groups = Groups(self._info_changed)
         self.phases = phases.Phases(self._thread)
         self.gradients = Gradients(self._info_changed)
+        self.losses = losses.asked()
         self.slots = Slots()
         self.collectives = collectives.CollectiveLog(self.slots, self.groups, self.phases)
         self.hooks: dict[str, str] = {}
@@ -129,8 +130,10 @@ class Recorder:
         self._found = [weakref.ref(module) for module in found]
         self._describe(found)
 
-    def _before_backward(self) -> None:
+    def _before_backward(self, roots: Any) -> None:
         """Describes the models anew when DDP has rebuilt its buckets."""
+        if self.losses is not None:
+            self.losses.see(roots)
         if self._awaiting_rebuild:
             found = [module for reference in self._found if (module := reference()) is not None]
             if not any(models.awaits_rebuild(module) for module in found):
@@ -227,6 +230,7 @@ class Recorder:
             "fix": fix.described(),
             "overhead": {"trampoline_ns": self.trampoline_ns},
             "clock": {"wall_offset_ns": self.offset_ns},
+            "losses": self.losses.described() if ended and self.losses is not None else None,
             "end": {"ns": now() + self.offset_ns, "how": "exit"} if ended else None,
         }
 

@@ -14,6 +14,8 @@ from command_line import stop
 from synthetic import RankTruth, write_run
 
 from commlens.cli.verify_probe import interpreter_of
+from commlens.cli.verify_rounds import Job as JobOf
+from commlens.cli.verify_rounds import Losses, Rounds, Side, mean_losses
 from commlens.trace.ledger import read
 
 COMMLENS = [sys.executable, "-m", "commlens"]
@@ -51,7 +53,7 @@ def test_a_fix_that_helps_is_confirmed(tmp_path: Path) -> None:
     done = call(tmp_path, "--fix", fix, "--format", "json", "--", *torchrun, str(LAB_JOB), *options, **lab)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said.keys() == {"fix", "predicted", "measured", "verdict"}
+    assert said.keys() == {"fix", "predicted", "measured", "verdict", "losses"} and said["losses"] is None
     assert (said["fix"], said["verdict"]) == (fix, "confirmed")
     predicted, measured = said["predicted"], said["measured"]
     if predicted is not None:  # nothing is predicted from a recording on a machine that was too busy
@@ -61,6 +63,12 @@ def test_a_fix_that_helps_is_confirmed(tmp_path: Path) -> None:
     kept = [(each.fix, each.predicted, each.measured, each.verdict, each.world_size) for each in entries]
     assert (kept, damaged) == ([(fix, predicted, measured, "confirmed", 2)], 0)
     assert left_behind(tmp_path) == []
+
+
+def test_losses_are_means_unless_one_is_no_number() -> None:
+    before, after = Side([], [4.0, 2.0], [1.0, 0.0]), Side([], [], [1.0, None])
+    rounds = Rounds(before, after, JobOf(None, None, 2, None))
+    assert mean_losses(rounds) == {"before": Losses(3.0, 0.5), "after": Losses(None, None)}
 
 
 ALONE = """

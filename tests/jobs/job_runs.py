@@ -15,6 +15,17 @@ import pytest
 Launch = Callable[..., "Job"]
 _EXIT_CODE = re.compile(r"rank +: (\d+) \(.*?exitcode +: (-?\d+)", re.DOTALL)
 
+# A job's end as samples/common.py has it: else torch itself may abort it, or hang, now and then. Modules that come with
+# the first optimizer bind the default group for ever if there is one by then: FIRST before init_process_group.
+FIRST = "import torch, torch.distributed.nn.functional, torch.distributed as dist\n"
+LAST = """
+import gc
+for name in [n for n, v in globals().items() if isinstance(v, (torch.nn.Module, torch.optim.Optimizer, torch.Tensor))]:
+    del globals()[name]
+gc.collect()
+dist.destroy_process_group()
+"""
+
 
 @dataclass
 class Job:

@@ -8,7 +8,7 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
-from job_runs import Job, Launch, execute
+from job_runs import FIRST, LAST, Job, Launch, execute
 from torch.nn.parallel import DistributedDataParallel
 
 from commlens.trace import open_run
@@ -16,9 +16,13 @@ from commlens.trace import open_run
 pytestmark = pytest.mark.job
 
 # A model of 16 tensors of 16 KiB and 256 B; says what DDP made of it after a few steps.
-JOB = """
-import json, os, sys, time
+JOB = (
+    """
+import json, os, sys
 {first}
+"""
+    + FIRST
+    + """
 import torch, torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
@@ -38,9 +42,9 @@ seen = {{name: seen.get(name) for name in {names}}}
 seen["loss"], seen["variables"] = loss.item(), {{name: os.environ.get(name) for name in {variables}}}
 os.write(1, f"seen {{json.dumps(seen)}}\\n".encode())
 dist.barrier()
-time.sleep(0.3)  # torch may abort a rank that leaves while a Gloo thread still drops the tensors of a collective
-dist.destroy_process_group()
 """
+    + LAST
+)
 NAMES = ["rebuilt_bucket_sizes", "bucket_cap_bytes", "gradient_as_bucket_view", "static_graph", "comm_hook"]
 VARIABLES = ["DDP_SET_LAST_BUCKET_CAP", "GLOO_MARK"]
 PAIR = 64 * 64 * 4 + 64 * 4  # bytes of a layer
@@ -98,6 +102,18 @@ def test_alone_it_records_nothing_and_overrides_the_environment(launch: Launch, 
     assert facts["rebuilt_bucket_sizes"] == f"256, {4 * PAIR}, {4 * PAIR - 256}"
     assert job.warnings == [f"commlens: rank 0: the fix {fix} is applied"]
     assert [path.name for path in tmp_path.iterdir()] == ["job.py"]
+
+
+def test_losses_are_kept_where_they_are_asked_for(launch: Launch, tmp_path: Path) -> None:
+    for asked in ("1", None):
+        runs = tmp_path / f"out-{asked}"
+        job = launch(script(), 2, env={"COMMLENS": str(runs), "COMMLENS_LOSSES": asked})
+        said = {json.loads(line)["loss"] for line in job.said("seen")}
+        kept = [rank.info["losses"] for rank in open_run(runs).ranks.values()]
+        if asked is None:
+            assert kept == [None, None]
+        else:
+            assert {each["last"][-1] for each in kept} == said and [len(each["first"]) for each in kept] == [6, 6]
 
 
 def test_a_fix_takes_the_place_of_the_jobs_own_hook(launch: Launch) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from job_runs import Launch
+from job_runs import FIRST, LAST, Launch
 from lab import plan
 from lab.plan import Plan
 from lab.run import torchrun
@@ -98,8 +98,9 @@ def test_a_planted_fault_is_found_first_and_gone_when_fixed(planted: Planted, tm
     assert planted.finding not in [each.id for each in fixed.findings]
 
 
-TURNS = r"""
-import torch, torch.distributed as dist
+TURNS = (
+    FIRST
+    + r"""
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 
@@ -122,8 +123,9 @@ for step in range(14):
     optimizer.zero_grad()
     model(torch.randn(2, 8)).sum().backward()
     optimizer.step()
-dist.destroy_process_group()
 """
+    + LAST
+)
 
 
 def test_parameters_that_are_unused_in_every_other_step_are_seen(launch: Launch, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_runs import Job, Launch, execute
+from job_runs import FIRST, LAST, Job, Launch, execute
 
 from commlens.trace import Rank, Run, open_run
 
@@ -168,7 +168,9 @@ def test_spawned_ranks_are_one_run(tmp_path: Path, nproc: int) -> None:
     check_report(tmp_path / "runs")
 
 
-TWO_MODELS = r"""
+TWO_MODELS = (
+    FIRST
+    + r"""
 import torch, torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
@@ -191,8 +193,9 @@ for step in range(6):
     lost.backward()
     of_generator.step()
     print(f"digest {dist.get_rank()} {step} {loss.item().hex()} {lost.item().hex()}\n", end="", flush=True)
-dist.destroy_process_group()
 """
+    + LAST
+)
 
 
 def test_two_models_with_two_optimizers(launch: Launch, tmp_path: Path) -> None:
@@ -215,7 +218,9 @@ def test_two_models_with_two_optimizers(launch: Launch, tmp_path: Path) -> None:
             assert {row["in_bytes"] for row in reduced} == totals and all(row["bucket"] == 0 for row in reduced)
 
 
-COMPILED = r"""
+COMPILED = (
+    FIRST
+    + r"""
 import torch, torch.distributed as dist
 import torch.distributed._functional_collectives as functional
 from functools import partial
@@ -268,8 +273,9 @@ for backend in ("eager", "aot_eager"):
     run(f"{backend} in DDP", lambda: DDP(compiled(make())))
     run(f"{backend} step", lambda: DDP(make()), compiled)
     run(f"{backend} Adam", make, compiled, torch.optim.Adam)
-dist.destroy_process_group()
 """
+    + LAST
+)
 
 
 def test_compiled_models_compile_as_before(launch: Launch, tmp_path: Path) -> None:
@@ -283,7 +289,9 @@ def test_compiled_models_compile_as_before(launch: Launch, tmp_path: Path) -> No
         assert len(phases(rank, "backward")) >= 14 * STEPS  # AOT autograd traces with a backward of its own
 
 
-COPIED = r"""
+COPIED = (
+    FIRST
+    + r"""
 import copy, io, sys
 import torch, torch.distributed as dist
 from torch import nn
@@ -307,8 +315,9 @@ for each in (model.module, bare):
     twin(torch.ones(2, 4)).sum().backward()
     assert type(twin) is type(each)
 print(f"done {dist.get_rank()}\n", end="", flush=True)
-dist.destroy_process_group()
 """
+    + LAST
+)
 
 
 def test_models_are_saved_and_copied_as_before(launch: Launch, tmp_path: Path) -> None:
