@@ -16,8 +16,10 @@ from synthetic import MS, START, Collective, Phase, RankTruth, write_run
 
 import commlens
 from commlens import Finding
+from commlens.analyzers.whatif.asked import simulator_of
+from commlens.analyzers.whatif.coefficients import Line
 from commlens.trace.change_kinds import RISKS
-from commlens.trace.changes import applicable, parse
+from commlens.trace.changes import applicable, parse, parse_all
 from commlens.trace.schema import MISSING
 
 STEP_MS, STEPS = 120, 8
@@ -184,6 +186,35 @@ def test_one_bucket_for_the_whole_model(tmp_path: Path) -> None:
     assert value(giant, "bucket_cap_mb") == 1024
     assert giant.ceiling_ms == pytest.approx(20 * 7 / 8, rel=0.01)
     assert giant.actions[0].fix == "ddp.bucket_cap_mb=2.4"
+
+
+@pytest.mark.parametrize(
+    ("tiny_ms", "split"),
+    [((0.15, 0.2), True), ((0.15,), False), ((0.3, 0.3), False)],
+    ids=["told by the smallest messages", "one is not enough", "latency is too large to be rough about"],
+)
+def test_a_single_bucket_is_cut_where_small_messages_tell_the_latency(
+    tmp_path: Path, tiny_ms: tuple[float, ...], split: bool
+) -> None:
+    """All_gathers of 8 bytes in the first step; an all_reduce of two ranks has twice their latency."""
+    whole = Row(80, 100, 20 * MB)
+    first = [*(Row(n, n + ms, 8, "all_gather") for n, ms in enumerate(tiny_ms)), whole]
+    described = ddp([20 * MB], flags={"bucket_bytes_cap": 2**30, "bucket_bytes_cap_default": False})
+    truth = rank(described, [whole], first=first, workers=1)
+    run = commlens.open_run(write_run(tmp_path / "run", {0: truth, 1: truth}))
+    simulator = simulator_of(run)
+    assert simulator.baseline is not None
+    line = simulator.baseline.model.links[0].lines["all_reduce"]
+    (giant,) = (each for each in commlens.analyze(run).findings if each.id == "bucket-size")
+    assert (giant.actions[0].predicted is not None) == isinstance(line, Line) == split
+    if isinstance(line, Line):
+        assert line.alpha_ns[0] == pytest.approx(0.3 * MS)
+        assert (line.alpha_ns + line.beta * 20 * MB)[:9] == pytest.approx([20 * MS] * 9)
+        assert line.alpha_ns.min() == pytest.approx(0.1 * MS, rel=0.1)
+        assert line.alpha_ns.max() == pytest.approx(0.9 * MS, rel=0.1)
+        best = simulator.scenario(parse_all("ddp.bucket_cap_mb=2.4"))
+        assert best.predicted is not None and any("smallest messages" in each for each in best.assumptions)
+        assert best.predicted.low_ms > 10
 
 
 def test_backward_can_hide_no_more_than_it_computes(tmp_path: Path) -> None:

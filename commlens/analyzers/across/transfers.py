@@ -37,6 +37,11 @@ class Transfers:
     ns: Ints
     basis: str
 
+    @property
+    def every_ns(self) -> Ints:
+        """By the same measure, of all its collectives, those of other steps among them; MISSING where not known."""
+        return self.timed.transfer_ns if self.basis == ALIGNED else self.timed.shortest_ns
+
 
 @dataclass(frozen=True)
 class CostLine(Cost):

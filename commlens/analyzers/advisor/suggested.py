@@ -60,9 +60,15 @@ def with_suggestions(job: Job, considered: Iterable[Considered]) -> tuple[Findin
 
 def _with_actions(job: Job, finding: Finding, those: list[Considered]) -> Finding:
     new = [_action(job, each) for each in those]
-    said = {action.fix for action in new if action.fix is not None}
-    kept = [action for action in finding.actions if action.fix not in said and not _useless(action)]
+    settings = {_setting(action.fix) for action in new if action.fix is not None}
+    kept = [action for action in finding.actions if not action.fix or _setting(action.fix) not in settings]
+    kept = [action for action in kept if not _useless(action)]
     return replace(finding, actions=tuple(sorted([*new, *kept], key=lambda action: _rank(job, action))))
+
+
+def _setting(fix: str) -> str:
+    """What a fix sets: of values of one setting the simulator has found the best."""
+    return ",".join(each.partition("=")[0] for each in fix.split(","))
 
 
 def _useless(action: Action) -> bool:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from commlens.trace.calibration import Calibration
 
 _CALIBRATED = "what is latency and what bandwidth comes from the calibration, scaled to the recorded transfers"
-_BORROWED = "of an operation seen in one size, what is latency and what bandwidth is as in the group's other operations"
+_BORROWED = "of an operation seen in one size, what is latency and what bandwidth is told by"
 _SAME_COMPUTE = "compute is as fast beside communication as it was in the recording"
 
 
@@ -83,7 +83,7 @@ def _origins(model: Model) -> list[str]:
     """Where costs come from that the job's own transfers did not tell."""
     lines = [line for node in model.nodes for line in node.lines if isinstance(line, Line)]
     calibrated = [_CALIBRATED] if any(line.calibrated for line in lines) else []
-    return [*calibrated, *([_BORROWED] if any(line.borrowed for line in lines) else [])]
+    return [*calibrated, *(f"{_BORROWED} {each}" for each in sorted({line.borrowed for line in lines} - {""}))]
 
 
 def find_simulator(

@@ -30,7 +30,7 @@ class Line:
         low_bytes: smallest message it was fitted to.
         high_bytes: largest.
         calibrated: it comes from a calibration, scaled to the job's transfers.
-        borrowed: its split into latency and bandwidth is that of another operation of the group.
+        borrowed: whose split into latency and bandwidth it has, "" where its own.
     """
 
     alpha_ns: Floats
@@ -38,7 +38,7 @@ class Line:
     low_bytes: float
     high_bytes: float
     calibrated: bool = False
-    borrowed: bool = False
+    borrowed: str = ""
 
 
 def exact_line(alpha_ns: float, beta: float) -> Line:

@@ -73,7 +73,7 @@ def find_traffic(
         taken = np.full(matched.seq.size, MISSING, np.int64)
         taken[measured.which] = measured.ns
         sharing, solo = without_sharing(matched, measured, taken, at_once)
-        found = lines_of(matched, measured.which, solo, calibration)
+        found = lines_of(measured, solo, calibration)
         members = matched.communicator.members
         links.append(
             Link(
