@@ -14,7 +14,8 @@ from commlens.profiler import live
 from commlens.trace.changes import Change, Hook, obstacle, parse_all
 
 VARIABLE = "COMMLENS_FIX"
-_NO_MODEL = "no DistributedDataParallel was made"
+DDP, FSDP = "ddp.", "fsdp."
+_NO_MODEL = {DDP: "no DistributedDataParallel was made", FSDP: "no FSDP2 model ran"}
 _current: Fix | None = None
 
 
@@ -37,7 +38,7 @@ class Fix:
 
         Raises:
             UsageError: `text` names no changes.
-            ImportError: this torch has no DistributedDataParallel.
+            ImportError: this torch has no such model.
         """
         self.changes = parse_all(text)
         reasons = why_not(self.changes)
@@ -45,31 +46,39 @@ class Fix:
             self.refuse(reasons)
             return
         overridden = _set_variables(self.changes)
-        own = {change for change in self.changes if not change.name.startswith("ddp.")}
+        own = {change for change in self.changes if not change.name.startswith((DDP, FSDP))}
         if own:
             self._accept(own, overridden)
-        if own != set(self.changes):
+        if self.of(DDP):
             _install_shim(self)
+        if self.of(FSDP):
+            from commlens.profiler.fsdp_shim import install
 
-    def made(self, overridden: Mapping[str, Any]) -> None:
+            install(self.of(FSDP), OfFsdp(self))
+
+    def of(self, prefix: str) -> list[Change]:
+        """The changes of one kind of model."""
+        return [change for change in self.changes if change.name.startswith(prefix)]
+
+    def made(self, overridden: Mapping[str, Any], prefix: str = DDP) -> None:
         """A model was made with the changes."""
-        self._accept({change for change in self.changes if change.name.startswith("ddp.")}, overridden)
+        self._accept(set(self.of(prefix)), overridden)
 
     def hook_failed(self, reason: str) -> None:
         """A model has all changes but the communication hook."""
         hooks = {change for change in self.changes if isinstance(change.value, Hook)}
-        self.applied |= set(self.changes) - hooks
+        self.applied |= set(self.of(DDP)) - hooks
         self.refuse({str(change): reason for change in hooks}, "a part of the fix is not applied")
 
-    def not_made(self, reason: str) -> None:
+    def not_made(self, reason: str, prefix: str = DDP) -> None:
         """A model was made as the job asked."""
-        self.refuse({str(change): reason for change in self.changes if change.name.startswith("ddp.")})
+        self.refuse({str(change): reason for change in self.of(prefix)})
 
     def described(self) -> dict[str, Any]:
         """The entry of rank.json."""
         rest = [change for change in self.changes if change not in self.applied and str(change) not in self.failed]
         applied = [str(change) for change in self.changes if change in self.applied]
-        return {"applied": applied, "failed": {**self.failed, **{str(change): _NO_MODEL for change in rest}}}
+        return {"applied": applied, "failed": {**self.failed, **{str(change): _no_model(change) for change in rest}}}
 
     def _accept(self, changes: set[Change], overridden: Mapping[str, Any]) -> None:
         if changes <= self.applied:
@@ -85,6 +94,25 @@ class Fix:
         self.failed.update(reasons)
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         live.warn(f"{said} ({why})")
+
+
+class OfFsdp:
+    """What became of the changes of FSDP2 models."""
+
+    def __init__(self, fix: Fix) -> None:
+        self._fix = fix
+
+    def made(self, overridden: Mapping[str, Any]) -> None:
+        """A model has them."""
+        self._fix.made(overridden, FSDP)
+
+    def not_made(self, reason: str) -> None:
+        """A model runs as the job asked."""
+        self._fix.not_made(reason, FSDP)
+
+
+def _no_model(change: Change) -> str:
+    return _NO_MODEL[FSDP if change.name.startswith(FSDP) else DDP]
 
 
 def apply() -> None:
@@ -113,10 +141,14 @@ def why_not(changes: Iterable[Change]) -> dict[str, str]:
     Raises:
         ImportError: This torch has no DistributedDataParallel.
     """
-    from commlens.profiler.ddp_changes import missing_argument
-
-    found = {str(change): obstacle(change) or missing_argument(change) or _too_late(change) for change in changes}
+    found = {str(change): obstacle(change) or _not_in_torch(change) or _too_late(change) for change in changes}
     return {name: reason for name, reason in found.items() if reason is not None}
+
+
+def _not_in_torch(change: Change) -> str | None:
+    from commlens.profiler import ddp_changes, fsdp_shim
+
+    return fsdp_shim.why_not() if change.name.startswith(FSDP) else ddp_changes.missing_argument(change)
 
 
 def _is_first() -> bool:

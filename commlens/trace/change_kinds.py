@@ -100,7 +100,6 @@ KINDS: Final = (
         *_FLAG,
         "parameters are given up after forward and gathered again for backward",
         EXACT,
-        f"{_IN_CODE}, where fully_shard is called",
     ),
     Kind(
         "fsdp.prefetch",
@@ -108,10 +107,9 @@ KINDS: Final = (
         values.count_or_none,
         "units whose parameters are gathered ahead of their use",
         EXACT,
-        f"{_IN_CODE}, with set_modules_to_forward_prefetch",
     ),
     Kind("fsdp.unit_merge", "a count above 0", values.count, "units gathered as one", EXACT, _IN_CODE),
     Kind("fsdp.shard_size", "a count above 0", values.count, "ranks that share one copy (HSDP)", EXACT, _IN_CODE),
-    Kind("fsdp.reduce_dtype", "a data type", values.dtype, "data type of reduced gradients", LOSSY, _IN_CODE),
+    Kind("fsdp.reduce_dtype", "a data type", values.dtype, "data type of reduced gradients", LOSSY),
 )
 BY_NAME: Final = {kind.name: kind for kind in KINDS}

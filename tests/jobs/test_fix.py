@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from inspect import signature
 from pathlib import Path
 
@@ -102,6 +103,44 @@ def test_alone_it_records_nothing_and_overrides_the_environment(launch: Launch, 
     assert facts["rebuilt_bucket_sizes"] == f"256, {4 * PAIR}, {4 * PAIR - 256}"
     assert job.warnings == [f"commlens: rank 0: the fix {fix} is applied"]
     assert [path.name for path in tmp_path.iterdir()] == ["job.py"]
+
+
+SHARDED = Path(__file__).parents[2] / "samples" / "fsdp2.py"
+SMALL = ("--steps", "5", "--hidden", "64", "--layers", "3", "--digest")
+
+
+def sharded(launch: Launch, fix: str | None, runs: Path) -> tuple[Job, dict[str, Counter[str]]]:
+    """The sample, and how many collectives of each kind and data type rank 0 issued in its last step."""
+    job = launch(SHARDED, 2, *SMALL, env={"COMMLENS_FIX": fix, "COMMLENS": str(runs)})
+    assert job.rc == 0, job.stderr
+    rank = open_run(runs).ranks[0]
+    assert rank.info["fix"] == (fix and {"applied": fix.split(","), "failed": {}})
+    rows = [row for row in rank.table("collectives").to_pylist() if row["step"] == 4]
+    return job, {
+        op: Counter(row["dtype"] for row in rows if row["op"] == op) for op in ("all_gather", "reduce_scatter")
+    }
+
+
+def test_fsdp2_is_changed_without_its_code(launch: Launch, tmp_path: Path) -> None:
+    plain, before = sharded(launch, None, tmp_path / "plain")
+    kept, after = sharded(launch, "fsdp.reshard_after_forward=0", tmp_path / "kept")
+    # Three blocks and the root: all four are gathered in forward, the blocks again in backward.
+    assert before["all_gather"].total() == 7 and after["all_gather"].total() == 4
+    assert before["reduce_scatter"] == after["reduce_scatter"] == {"float32": 4}
+    assert kept.said("digest") == plain.said("digest")
+    assert kept.warnings == ["commlens: rank 0: the fix fsdp.reshard_after_forward=0 is applied"]
+    both = "fsdp.reduce_dtype=bfloat16,fsdp.prefetch=1"
+    _, halved = sharded(launch, both, tmp_path / "halved")
+    assert halved["reduce_scatter"] == {"bfloat16": 4} and halved["all_gather"].total() == 7
+    _, again = sharded(launch, "fsdp.reshard_after_forward=1", tmp_path / "again")
+    assert again == before
+
+
+def test_a_fix_for_fsdp2_in_a_job_without_it(launch: Launch, tmp_path: Path) -> None:
+    fix = "fsdp.reshard_after_forward=0"
+    assert fixed(launch, fix, script(), COMMLENS=str(tmp_path / "out")).rc == 0
+    for rank in open_run(tmp_path / "out").ranks.values():
+        assert rank.info["fix"] == {"applied": [], "failed": {fix: "no FSDP2 model ran"}}
 
 
 def test_losses_are_kept_where_they_are_asked_for(launch: Launch, tmp_path: Path) -> None:
