@@ -29,6 +29,7 @@ from lab.scenario import Expected, Scenario  # noqa: E402
 import commlens  # noqa: E402
 from commlens.analyzers.ranks import rank_facts  # noqa: E402
 from commlens.analyzers.whatif.asked import simulator_of  # noqa: E402
+from commlens.analyzers.whatif.optimum import best_cap  # noqa: E402
 from commlens.trace.changes import parse_all  # noqa: E402
 
 RANKS, STEPS = 2, 24
@@ -225,6 +226,30 @@ def predictions(base: Base, run: Path) -> list[dict[str, Any]]:
     return said
 
 
+def with_chosen(base: Base, run: Path) -> Base:
+    """The base with the cap that the optimiser chooses as one more change, where caps are among its changes."""
+    baseline = simulator_of(commlens.open_run(run)).baseline
+    if baseline is None or not any(_is_cap(change.text) for change in base.changes):
+        return base
+    found = best_cap(baseline)
+    assert not isinstance(found, str), found
+    return replace(base, changes=(*base.changes, *caps(float(str(found.change.value)))))
+
+
+def _is_cap(text: str) -> bool:
+    return text.startswith("ddp.bucket_cap_mb=") and "," not in text
+
+
+def chosen_over_best(changes: list[tuple[Base, Change]], after_ms: list[float]) -> float:
+    """By how many percent a chosen cap is worse than the best of its base's other caps, at worst."""
+    worst = 0.0
+    for base in {base.name: base for base, _ in changes}.values():
+        tried = [ms for (of, change), ms in zip(changes, after_ms, strict=True) if of is base and _is_cap(change.text)]
+        if len(tried) > 1:
+            worst = max(worst, 100 * (tried[-1] / min(tried[:-1]) - 1))
+    return worst
+
+
 def compared(said: dict[str, Any], after_ms: float) -> dict[str, float]:
     """Prints one line; the numbers it adds."""
     predicted, before = said["predicted"], said["before_ms"]
@@ -259,13 +284,16 @@ def main() -> None:
         bases = [replace(bases[0], changes=bases[0].changes[:4])]
     with tempfile.TemporaryDirectory() as scratch:
         folder = chosen.output or Path(scratch)
-        said = [each for base in bases for each in predictions(base, record(scenario(base), folder / base.name))]
+        runs = [record(scenario(base), folder / base.name) for base in bases]
+        bases = [with_chosen(base, run) for base, run in zip(bases, runs, strict=True)]
+        said = [each for base, run in zip(bases, runs, strict=True) for each in predictions(base, run)]
         (folder / "predictions.json").write_text(json.dumps(said, indent=2) + "\n")
         changes = [(base, change) for base in bases for change in base.changes]
-        found = []
+        found, after = [], []
         for number, (each, (base, change)) in enumerate(zip(said, changes, strict=True)):
             os.environ.update(change.env)
-            found.append(compared(each, _after_ms(base, change, folder / f"after-{number}")))
+            after.append(_after_ms(base, change, folder / f"after-{number}"))
+            found.append(compared(each, after[-1]))
             for name in change.env:
                 del os.environ[name]
     told = [each for each in found if each]
@@ -282,6 +310,7 @@ def main() -> None:
                 "interval_coverage": round(statistics.fmean(each["covered"] for each in told), 3),
                 "wrong_signs": int(sum(each["wrong_sign"] for each in told)),
                 "worst_replay_error_percent": round(max(replays), 3),
+                "chosen_cap_over_best_percent": round(chosen_over_best(changes, after), 3),
             }
         )
     )

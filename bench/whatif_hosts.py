@@ -3,8 +3,8 @@
     sudo python bench/whatif_hosts.py
 
 Each base is recorded once and asked about every change of it, with the predictions written down before anything is
-tried. Then each change is made, by COMMLENS_FIX or on the link, and measured. A rank computes on one core; the hosts
-are network namespaces of this machine (tests/lab/hosts.py), so the kernel's work for the link takes from their cores.
+tried. Then each change is made, by COMMLENS_FIX or on the link, and measured. The hosts are network namespaces of
+this machine (tests/lab/hosts.py) with a rank and a core each, of which the kernel's work for the link takes a part.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ BASES = (
         "500 Mbit/s",
         500,
         "ddp",
-        (*sized(192, 40, 2048), "--bucket-cap-mb", "0.2"),
+        (*sized(320, 16, 2048), "--bucket-cap-mb", "1"),
         (*CAPS, "ddp.comm_hook=fp16,ddp.bucket_cap_mb=1", SLOWER),
     ),
 )
@@ -68,7 +68,15 @@ def run(base: Base, folder: Path, change: str = "") -> Path:
     fix = change if change and scale == 1.0 else ""
     env = {"COMMLENS": str(folder), "COMMLENS_FIX": fix}
     with lab_hosts([base.rate * scale] * 2) as lab:
-        lab.launch(ROOT / "samples" / f"{base.sample}.py", "--steps", str(STEPS), *base.options, env=env, timeout_s=240)
+        lab.launch(
+            ROOT / "samples" / f"{base.sample}.py",
+            "--steps",
+            str(STEPS),
+            *base.options,
+            env=env,
+            cores=(0, 1),
+            timeout_s=240,
+        )
     (found,) = folder.iterdir()
     return found
 

@@ -190,7 +190,7 @@ def test_one_bucket_for_the_whole_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("tiny_ms", "split"),
-    [((0.15, 0.2), True), ((0.15,), False), ((0.3, 0.3), False)],
+    [((0.15, 0.2), True), ((0.15,), False), ((3.0, 3.0), False)],
     ids=["told by the smallest messages", "one is not enough", "latency is too large to be rough about"],
 )
 def test_a_single_bucket_is_cut_where_small_messages_tell_the_latency(
@@ -198,7 +198,7 @@ def test_a_single_bucket_is_cut_where_small_messages_tell_the_latency(
 ) -> None:
     """All_gathers of 8 bytes in the first step; an all_reduce of two ranks has twice their latency."""
     whole = Row(80, 100, 20 * MB)
-    first = [*(Row(n, n + ms, 8, "all_gather") for n, ms in enumerate(tiny_ms)), whole]
+    first = [*(Row(n, n + ms, 8, "all_gather") for n, ms in zip((0, 4), tiny_ms, strict=False)), whole]
     described = ddp([20 * MB], flags={"bucket_bytes_cap": 2**30, "bucket_bytes_cap_default": False})
     truth = rank(described, [whole], first=first, workers=1)
     run = commlens.open_run(write_run(tmp_path / "run", {0: truth, 1: truth}))
@@ -361,7 +361,7 @@ def test_fsdp_that_gathers_in_16_bits_and_scatters_in_32(tmp_path: Path) -> None
     found = findings(tmp_path, rank(model("FSDP2", [MB] * 4), rows))
     wide = found.pop("wire-dtype")
     assert not found and wide.ceiling_ms == pytest.approx(8, rel=0.01)
-    assert "reduce_dtype=torch.bfloat16" in wide.actions[0].change and wide.actions[0].fix is None
+    assert "reduce_dtype=torch.bfloat16" in wide.actions[0].change and wide.actions[0].fix == "fsdp.reduce_dtype=bf16"
     narrow = [dataclasses.replace(row, dtype="bfloat16", bytes=row.bytes // 2) for row in rows]
     assert not findings(tmp_path / "narrow", rank(model("FSDP2", [MB] * 4), narrow))
 

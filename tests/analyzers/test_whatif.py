@@ -524,3 +524,19 @@ def test_sharing_that_was_not_seen_is_told_only_where_it_matters(model: Model) -
 def test_predictions_are_the_same_every_time(model: Model) -> None:
     after = changed(model, "link.bandwidth=x2")
     assert predict(replay(model), after) == predict(replay(model), after)
+
+
+def test_shared_cores_leave_room_for_slower_compute_where_more_overlaps() -> None:
+    # One message after backward, 1 + 20 ms; or 40 of 1.5 ms each beside it, but for the last: 58.5 ms that overlap.
+    model = ddp_model(
+        [10 * KB] * 200, alpha_ms=1, ns_per_byte=10, backward_ms=100, settings=BucketSettings(bucket_cap_mb=10)
+    )
+    apart, crowded = replay(model), replay(model, crowded=True)
+    cut, same = changed(model, cap(50 * KB)), changed(model, "ddp.bucket_cap_mb=9")
+    alone, shared = predict(apart, cut)[0], predict(crowded, cut)[0]
+    assert shared.gain_ms == alone.gain_ms == pytest.approx(19.5)
+    assert alone.low_ms - shared.low_ms == pytest.approx(0.665 * 58.5, rel=0.1)
+    nothing = predict(crowded, same)[0]  # overlaps no more: two runs on shared cores differ by 2 %
+    assert nothing.gain_ms == 0 and -nothing.low_ms == pytest.approx(1.645 * 0.02 * step_ms(model), rel=0.3)
+    whole = predict(replay(cut, crowded=True), changed(cut, "ddp.bucket_cap_mb=10"))[0]
+    assert whole.gain_ms == pytest.approx(-19.5) and whole.high_ms > 0

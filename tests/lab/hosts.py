@@ -112,6 +112,7 @@ class Lab:
         ranks_per_host: int = 1,
         env: Mapping[str, str] | None = None,
         clocks: Sequence[skew.Clock] = (),
+        cores: Sequence[int] = (),
         timeout_s: float = 180,
     ) -> list[Ended]:
         """Runs a script as one rank after another on every host, with the variables that torchrun sets.
@@ -119,6 +120,7 @@ class Lab:
         Args:
             env: further variables, for example COMMLENS; none of the caller's COMMLENS variables are passed on.
             clocks: how each host's clock goes, one per host; none are changed when empty.
+            cores: of this machine that each host has, one per host; all have all of them when empty.
 
         Raises:
             LabError: a rank failed, or did not end in time. All have ended then.
@@ -130,7 +132,18 @@ class Lab:
                 host = rank // ranks_per_host
                 clock = clocks[host] if clocks else None
                 variables = self._variables(rank, count, ranks_per_host) | skew.variables(host, clock, self.reference)
-                command = ["ip", "netns", "exec", self.hosts[host], sys.executable, skew.__file__, str(script), *args]
+                pinned = ["taskset", "--cpu-list", str(cores[host])] if cores else []
+                command = [
+                    "ip",
+                    "netns",
+                    "exec",
+                    self.hosts[host],
+                    *pinned,
+                    sys.executable,
+                    skew.__file__,
+                    str(script),
+                    *args,
+                ]
                 outputs = [cleanup.enter_context(Path(folder, f"{rank}.{name}").open("w+")) for name in ("out", "err")]
                 process = subprocess.Popen(
                     command, env=_inherited() | variables | dict(env or {}), stdout=outputs[0], stderr=outputs[1]

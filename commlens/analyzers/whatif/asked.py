@@ -111,8 +111,9 @@ def find_simulator(
     model = recorded_model(ranks, joined, transfers, infos, gradients, calibration)
     if isinstance(model, str):
         return Simulator(None, model, ())
-    baseline = replay(model)
-    notes = [note for note in (straggler_first(joined), crowded(ranks, infos)) if note]
+    shared = crowded(ranks, infos)
+    baseline = replay(model, crowded=shared is not None)
+    notes = [note for note in (straggler_first(joined), shared) if note]
     return Simulator(baseline, no_prediction(baseline), tuple(notes))
 
 

@@ -71,7 +71,7 @@ def crowded(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) 
         if busy > cpus:
             return (
                 f"{len(asked)} ranks have {busy} threads that compute or move bytes, and share {cpus} cores:"
-                " what overlaps may slow down more than is simulated"
+                " what overlaps may slow down, as intervals allow for"
             )
     return None
 

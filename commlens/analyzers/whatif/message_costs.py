@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from commlens.analyzers.across.costs import fit_cost
 from commlens.analyzers.across.matching import Matched
 from commlens.analyzers.across.transfers import Transfers
 from commlens.analyzers.intervals import Ints
@@ -19,8 +21,11 @@ _OTHER = "the group's other operations"
 _SMALLEST = "the group's smallest messages, by which latency may be three times off"
 _TINY = 1e-3  # of the size of the messages whose bandwidth is asked
 _FEWEST = 2  # tiny messages
-_LITTLE = 0.02  # of what the messages took: latency that small can be rough
+_MOSTLY = 0.5  # of the messages
+_SIZES, _CLOSE = 4, 0.03  # sizes of messages, and their median relative distance from a line
+_LITTLE = 0.1  # of what the messages took: latency that small can be rough
 _TIMES = 3.0
+_SURE = 0.95  # of the draws of a fitted latency are below three times that of small messages, or the fit is not used
 
 
 def without_sharing(matched: Matched, measured: Transfers, taken_ns: Ints, workers: int) -> tuple[Sharing, Ints]:
@@ -44,30 +49,60 @@ def lines_of(measured: Transfers, solo_ns: Ints, calibration: Calibration | None
     parts = {matched.ops[code]: which[matched.op[which] == code] for code in codes}
     found = {op: _line(matched, op, own, solo_ns, calibration) for op, own in parts.items()}
     return {
-        op: _borrowed(matched, op, found, parts[op], solo_ns) or _split(measured, op, line, parts[op], solo_ns) or line
-        for op, line in found.items()
+        op: _borrowed(matched, op, found, own, solo_ns)
+        or _by_latency(measured, op, found[op], own, solo_ns)
+        or found[op]
+        for op, own in parts.items()
     }
 
 
-def _split(measured: Transfers, op: str, line: Line | str, own: Ints, solo_ns: Ints) -> Line | None:
-    """Of one message size only, and large: latency is what the group's smallest messages took, in any step.
+def _by_latency(measured: Transfers, op: str, line: Line | str, own: Ints, solo_ns: Ints) -> Line | None:
+    """What latency does not explain of large messages is bandwidth; latency is that of the group's smallest messages.
 
-    That is rough: first messages may also pay for connections. So latency has to be a small part of what messages
-    took, the draws take it for anything from a third of this to three times as much, and predictions say so.
+    For messages of one size only, and for those that ran beside each other: a link may carry such messages in turns or
+    at once, so what one of them would have taken alone is not sure, only what all took. A line through few sizes of
+    them that leaves room for far more latency than small messages had is none. Small messages are rough, since the
+    first ones may also pay for connections: the draws take a third of their latency to three times as much, and
+    predictions say so.
     """
-    matched, ranks = measured.timed.matched, measured.timed.matched.communicator.size
-    sizes, form = matched.bytes[own], shape(op, ranks)
-    if isinstance(line, Line) or np.unique(sizes).size != 1 or form is None or ranks < 2:
+    sizes, solo = measured.timed.matched.bytes[own], solo_ns[own]
+    taken = np.full(solo_ns.size, MISSING, np.int64)
+    taken[measured.which] = measured.ns
+    together = _never_alone(sizes, solo < taken[own])
+    latency = _latency_ns(measured, op, float(sizes.min()))
+    if latency is None or latency > _LITTLE * solo.mean() or not (together or np.unique(sizes).size == 1):
         return None
-    every, took = measured.every_ns, float(np.median(solo_ns[own]))
-    small = np.flatnonzero((matched.bytes > 0) & (matched.bytes <= sizes[0] * _TINY) & (every > 0))
-    forms = [(at, shape(matched.ops[matched.op[at]], ranks)) for at in small]
-    latency = [every[at] * form.latency / other.latency for at, other in forms if other is not None]
-    if len(latency) < _FEWEST or min(latency) > took * _LITTLE:
+    if isinstance(line, Line) and (_fits(sizes, solo) or np.quantile(line.alpha_ns, _SURE) <= _TIMES * latency):
         return None
     random = np.random.default_rng(SEED)
-    alpha = float(min(latency)) * np.append(1.0, _TIMES ** random.uniform(-1, 1, DRAWS))
-    return Line(alpha, (took - alpha) / sizes[0], float(sizes[0]), float(sizes[0]), borrowed=_SMALLEST)
+    alpha = latency * np.append(1.0, _TIMES ** random.uniform(-1, 1, DRAWS))
+    beta = np.append(solo.mean(), solo[random.integers(0, solo.size, (DRAWS, solo.size))].mean(axis=1)) - alpha
+    return Line(alpha, beta / sizes.mean(), float(sizes.min()), float(sizes.max()), borrowed=_SMALLEST)
+
+
+def _never_alone(sizes: Ints, shared: NDArray[np.bool_]) -> bool:
+    """Whether the messages of some size mostly ran beside others."""
+    _, which = np.unique(sizes, return_inverse=True)
+    which = which.reshape(-1)
+    return bool((np.bincount(which, shared) > _MOSTLY * np.bincount(which)).any())
+
+
+def _fits(sizes: Ints, solo_ns: Ints) -> bool:
+    """Whether messages of many sizes lie on one line: then what each took alone was told rightly."""
+    cost = fit_cost(sizes, solo_ns)
+    return cost is not None and cost.residual is not None and cost.sizes >= _SIZES and cost.residual <= _CLOSE
+
+
+def _latency_ns(measured: Transfers, op: str, bytes: float) -> float | None:
+    """The least that messages far smaller than `bytes` took, in any step, as an operation's by the textbook's forms."""
+    matched, every, ranks = measured.timed.matched, measured.every_ns, measured.timed.matched.communicator.size
+    wanted = shape(op, ranks)
+    small = np.flatnonzero((matched.bytes > 0) & (matched.bytes <= bytes * _TINY) & (every > 0))
+    forms = [(at, shape(matched.ops[matched.op[at]], ranks)) for at in small]
+    if wanted is None or ranks < 2:
+        return None
+    known = [every[at] * wanted.latency / form.latency for at, form in forms if form is not None]
+    return float(min(known)) if len(known) >= _FEWEST else None
 
 
 def _borrowed(matched: Matched, op: str, found: dict[str, Line | str], own: Ints, solo_ns: Ints) -> Line | None:
