@@ -136,6 +136,31 @@ def test_every_host_has_a_name_a_boot_id_and_a_clock_of_its_own(tmp_path: Path) 
     assert abs(median(late - early for early, late in zip(*undone, strict=True))) < 10**8
 
 
+@pytest.mark.job
+@pytest.mark.usefixtures("emulated")
+def test_what_if_on_a_real_link_says_what_the_link_then_does(tmp_path: Path) -> None:
+    """A small version of bench/whatif_hosts.py. The link takes most of the step, so that busy cores matter little."""
+    sample = Path(__file__).parents[2] / "samples" / "fault_giant_bucket.py"
+    size = ("--steps", "14", "--hidden", "256", "--layers", "16", "--batch", "64")
+
+    def step_ms(name: str, mbit: float) -> float:
+        with lab_hosts([mbit, mbit]) as lab:
+            lab.launch(sample, *size, env={"COMMLENS": str(tmp_path / name)})
+        step = commlens.analyze(commlens.open_run(tmp_path / name)).time_budget.step_ms
+        assert step is not None
+        return step
+
+    before = step_ms("before", 50)
+    answers = commlens.simulate(commlens.open_run(tmp_path / "before"), "link.bandwidth=x2")
+    (faster,) = answers.scenarios
+    after = step_ms("after", 100)
+    assert after < 0.75 * before
+    if faster.predicted is None:  # on a machine too busy to tell: then it says so
+        assert answers.abstention or faster.abstention
+    else:
+        assert faster.predicted.step_ms == pytest.approx(after, rel=0.15)
+
+
 def test_a_clock_is_undone_exactly() -> None:
     reading = {"mono_ns": 5_000_000_000_000, "wall_ns": 1_790_000_000_000_000_000}
     clock = Clock(-4.25, 80.0)
