@@ -90,11 +90,11 @@ class RankTruth:
     overhead: dict[str, int] | None = None
 
 
-def write_run(path: Path, ranks: dict[int, RankTruth], world_size: int | None = None) -> Path:
+def write_run(path: Path, ranks: dict[int, RankTruth], world_size: int | None = None, backend: str = "gloo") -> Path:
     """Write a run folder and return it."""
     size = world_size or len(ranks)
     head = {"run_id": "synthetic", "world_size": size}
-    job = {"command": ["torchrun", "train.py"], "start_ns": START, "backend": "gloo", "torch": "2.11.0"}
+    job = {"command": ["torchrun", "train.py"], "start_ns": START, "backend": backend, "torch": "2.11.0"}
     write_run_info(path, head | job)
     for number, truth in ranks.items():
         _write_rank(path, number, truth, head)

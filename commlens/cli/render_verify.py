@@ -34,7 +34,12 @@ def print_verification(
         ("verdict", _verdict(measured)),
     ]
     if losses is not None:
-        rows += [("loss", f"{_course(losses['before'])} as it is, {_course(losses['after'])} with the fix")]
+        rows += [
+            (
+                "loss",
+                f"{_course(losses['before'])} as it is, {_course(losses['after'])} with the fix",
+            )
+        ]
     console = open_console(stream)
     for name, value in rows:
         console.print(f"{name:<10} {value}", soft_wrap=True)
@@ -54,7 +59,8 @@ def accuracy_note(changes: Sequence[Change]) -> str | None:
     if not lossy:
         return None
     return (
-        f"Losses of the first and last backwards prove nothing: {joined(lossy)} may change accuracy. Train with and"
+        "Losses are what the first and last backwards began with, scaled where the job scales them."
+        f" They prove nothing: {joined(lossy)} may change accuracy. Train with and"
         " without it to the end that you judge by, each from several seeds, whose spread is the yardstick."
     )
 

@@ -48,31 +48,40 @@ def install(changes: Sequence[Change], outcome: Outcome) -> None:
     states: Any = _fsdp_state.FSDPState
     wanted = {change.name: change.value for change in changes}
     original = states._lazy_init
+    made: list[bool] = []  # of each model, whether it was changed
 
     @functools.wraps(original)
     def lazy_init(state: Any) -> None:
         if state._is_root is None:
-            _change(state, wanted, outcome)
+            reason = _change(state, wanted)
+            if reason is None:
+                outcome.made({})
+            elif not made:  # each layer may be a model of its own: once is enough
+                outcome.not_made(reason)
+            made.append(reason is None)
         original(state)
 
     states._lazy_init = lazy_init
 
 
-def _change(state: Any, wanted: Mapping[str, Any], outcome: Outcome) -> None:
+def _change(state: Any, wanted: Mapping[str, Any]) -> str | None:
+    """Changes one model; why it could not be, None where it was."""
     try:
         from torch.distributed.fsdp import FSDPModule
 
         units = [module for root in state._modules for module in root.modules() if isinstance(module, FSDPModule)]
+        below = PREFETCH in wanted or wanted.get(RESHARD) is True
+        if below and len(units) < 2:
+            return "the model has no FSDP2 units below its root"
+        if REDUCE_DTYPE in wanted:
+            _reduce_in(units, str(wanted[REDUCE_DTYPE]))
         if RESHARD in wanted:
             _reshard(units, bool(wanted[RESHARD]))
         if PREFETCH in wanted:
-            _prefetch(units[1:], int(wanted[PREFETCH]))
-        if REDUCE_DTYPE in wanted:
-            _reduce_in(units, str(wanted[REDUCE_DTYPE]))
+            _prefetch(units, int(wanted[PREFETCH]))
     except Exception as error:  # noqa: BLE001 - the boundary inside the job
-        outcome.not_made(f"{type(error).__name__}: {live.one_line(error)}")
-    else:
-        outcome.made({})
+        return f"{type(error).__name__}: {live.one_line(error)}"
+    return None
 
 
 def _reshard(units: Sequence[Any], after_forward: bool) -> None:
@@ -82,6 +91,7 @@ def _reshard(units: Sequence[Any], after_forward: bool) -> None:
 
 
 def _prefetch(units: Sequence[Any], ahead: int) -> None:
+    """Units are taken to run in the order of their registration, as those of the simulator in that of their gathers."""
     for place, unit in enumerate(units):
         unit.set_modules_to_forward_prefetch(list(units[place + 1 : place + 1 + ahead]))
 
@@ -89,8 +99,11 @@ def _prefetch(units: Sequence[Any], ahead: int) -> None:
 def _reduce_in(units: Sequence[Any], dtype: str) -> None:
     import torch
 
+    groups: list[Any] = []
     for unit in units:
         state = unit._get_fsdp_state()
-        groups = getattr(state, "_fsdp_param_groups", None)  # before torch 2.12 one, or None
-        for group in groups if groups is not None else filter(None, [state._fsdp_param_group]):
-            group.mp_policy = replace(group.mp_policy, reduce_dtype=getattr(torch, dtype))
+        own = getattr(state, "_fsdp_param_groups", None)  # before torch 2.12 one, or None
+        groups += own if own is not None else filter(None, [state._fsdp_param_group])
+    policies = [replace(group.mp_policy, reduce_dtype=getattr(torch, dtype)) for group in groups]
+    for group, policy in zip(groups, policies, strict=True):
+        group.mp_policy = policy

@@ -41,7 +41,10 @@ class Losses:
 
 
 def _value(loss: Any) -> float | None:
-    value = float(loss)
+    try:
+        value = float(loss)
+    except Exception:  # noqa: BLE001 - of a boundary: a device that failed must not cost the recording's end
+        return None
     return value if math.isfinite(value) else None
 
 

@@ -100,7 +100,10 @@ def accepted(module: Any, wrapper: Any | None) -> list[str]:
     if wrapper is not None:
         ddp = next(cls for cls in type(wrapper).__mro__ if cls.__name__ == "DistributedDataParallel")
         return [name for name in inspect.signature(ddp).parameters if name != "module"]
-    return sorted(name for name in dir(type(module)) if name.startswith("set_")) if kind(module) == "FSDP2" else []
+    if kind(module) != "FSDP2":
+        return []
+    unit = next(found for found in module.modules() if any(cls.__name__ == "FSDPModule" for cls in type(found).__mro__))
+    return sorted(name for name in dir(type(unit)) if name.startswith("set_"))
 
 
 def ddp_flags(wrapper: Any) -> dict[str, Any]:

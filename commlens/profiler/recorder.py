@@ -59,7 +59,7 @@ class Recorder:
         self._stale = True
         self._output = Output(folder, rank, store, generation)
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = self._leaving = False
         self._flusher = threading.Thread(target=self._run, name="commlens-flush", daemon=True)
         self.phases.before_backward = self._before_backward
         self.phases.after_backward = self._after_backward
@@ -105,7 +105,7 @@ class Recorder:
     def stop(self, patience_s: float = 5.0) -> None:
         """Writes what is left. A disk that hangs holds the process for `patience_s` at most."""
         self._let_callbacks_finish()
-        self._stopping = True
+        self._stopping = self._leaving = True
         self._wake.set()
         if self._flusher.is_alive():
             self._flusher.join(patience_s)
@@ -230,7 +230,7 @@ class Recorder:
             "fix": fix.described(),
             "overhead": {"trampoline_ns": self.trampoline_ns},
             "clock": {"wall_offset_ns": self.offset_ns},
-            "losses": self.losses.described() if ended and self.losses is not None else None,
+            "losses": self.losses.described() if ended and self._leaving and self.losses is not None else None,
             "end": {"ns": now() + self.offset_ns, "how": "exit"} if ended else None,
         }
 

@@ -14,9 +14,12 @@ from blocking_job import even_job
 from synthetic import training_rank, write_run
 
 from commlens import Report, analyze, open_run
-from commlens.analyzers.advisor.advise import TECHNIQUES
+from commlens.analyzers.advisor.advise import TECHNIQUES, seen
+from commlens.analyzers.advisor.job import Job
 from commlens.analyzers.advisor.prices import likely_gain_ms
-from commlens.analyzers.advisor.technique import HALF, MORE, NOTHING, VERDICTS
+from commlens.analyzers.advisor.suggested import with_suggestions
+from commlens.analyzers.advisor.technique import HALF, MORE, NOTHING, VERDICTS, Seen
+from commlens.analyzers.findings.context import Context
 from commlens.analyzers.report import Considered, Predicted
 from commlens.analyzers.whatif.buckets import BucketSettings
 from commlens.trace.change_kinds import LOSSY, RISKS
@@ -85,13 +88,15 @@ def test_a_straggler_comes_first_and_nothing_is_compressed(tmp_path: Path) -> No
     assert advised(report) == {"mend-straggler"}
 
 
-def slow(tmp_path: Path, bandwidth_gb_s: float, alpha_ms: float = 0.2, cap_mb: float = 25.0) -> Report:
+def slow(
+    tmp_path: Path, bandwidth_gb_s: float, alpha_ms: float = 0.2, cap_mb: float = 25.0, backend: str = "nccl"
+) -> Report:
     """ResNet-50 on eight V100s, over a link of so many GB/s."""
     job = job_on(MACHINES[0], 8, resnet(50), 64)
     job = replace(
         job, alpha_ms=alpha_ms, ns_per_byte=1.75 / bandwidth_gb_s, settings=BucketSettings(bucket_cap_mb=cap_mb)
     )
-    return analyze(open_run(write_run(tmp_path / "run", truths_of(job, EVEN, (0.0,) * 8, 2))))
+    return analyze(open_run(write_run(tmp_path / "run", truths_of(job, EVEN, (0.0,) * 8, 2), backend=backend)))
 
 
 def test_where_the_network_is_scarce_lossless_comes_before_16_bits_before_less(tmp_path: Path) -> None:
@@ -102,6 +107,37 @@ def test_where_the_network_is_scarce_lossless_comes_before_16_bits_before_less(t
     assert low_rank.predicted.gain_ms > bits.predicted.gain_ms
     order = [action.risk for finding in report.findings for action in finding.actions]
     assert order[0] == "exact" or "exact" not in order
+
+
+def test_hooks_that_hang_over_gloo_are_not_advised_there(tmp_path: Path) -> None:
+    report = slow(tmp_path, 0.5, backend="gloo")
+    assert of(report, "half-gradients").verdict == "advised"
+    for id in ("powersgd", "quantized-gradients"):
+        assert of(report, id).verdict == "rejected" and "Gloo" in of(report, id).reason
+
+
+def test_what_is_advised_and_loses_something_comes_after_what_does_not(tmp_path: Path) -> None:
+    found = [finding.actions[0].risk for finding in slow(tmp_path, 0.5).findings]
+    assert "lossy" in found and found == sorted(found)
+
+
+def test_findings_of_one_kind_are_all_kept(tmp_path: Path) -> None:
+    """Two groups with uneven experts are two findings, whatever is advised beside them."""
+    report = slow(tmp_path, 2.0)
+    twice = replace(report, findings=(*report.findings, replace(report.findings[0], group="other")))
+    infos = {0: {}}
+    context = Context((), None, (), (), (), None, (), infos=infos)  # type: ignore[arg-type]
+    kept = with_suggestions(Job(twice, context, lambda: None), ())  # type: ignore[arg-type, return-value]
+    assert sorted(map(str, (each.group for each in kept))) == sorted(str(each.group) for each in twice.findings)
+
+
+def test_a_change_that_gains_nothing_is_not_advised_however_it_was_found(tmp_path: Path) -> None:
+    job = Job(slow(tmp_path, 2.0), None, lambda: None)  # type: ignore[arg-type, return-value]
+    (technique,) = (each for each in TECHNIQUES if each.id == "static-graph")
+    for gain, verdict in ((-3.0, "rejected"), (0.5 * (job.step_ms or 0), "advised")):
+        predicted = Predicted(100.0, gain, gain - 1, gain + 1)
+        said = seen(job, technique, Seen("all are used", 9.0, "ddp.find_unused_parameters=0", predicted))
+        assert said.verdict == verdict and said.set == ("ddp.find_unused_parameters=0",)
 
 
 def test_a_tiny_cap_is_found_and_a_better_one_priced(tmp_path: Path) -> None:

@@ -136,6 +136,27 @@ def test_fsdp2_is_changed_without_its_code(launch: Launch, tmp_path: Path) -> No
     assert again == before
 
 
+LAYERS = """
+import torch, torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+dist.init_process_group("gloo")
+mesh = init_device_mesh("cpu", (2,))
+model = nn.Sequential(*[fully_shard(nn.Linear(8, 8), mesh=mesh) for _ in range(3)])
+model(torch.ones(2, 8)).sum().backward()
+"""
+
+
+def test_a_fix_that_would_change_nothing_is_not_called_applied(launch: Launch, tmp_path: Path) -> None:
+    """Each layer is a model of its own, whose parameters its backward needs first."""
+    job = fixed(launch, "fsdp.prefetch=1", FIRST + LAYERS + LAST, COMMLENS=str(tmp_path / "out"))
+    assert job.rc == 0, job.stderr
+    assert len(job.warnings) == 2 and all("no FSDP2 units below its root" in line for line in job.warnings)
+    for rank in open_run(tmp_path / "out").ranks.values():
+        assert rank.info["fix"]["applied"] == [] and list(rank.info["fix"]["failed"]) == ["fsdp.prefetch=1"]
+
+
 def test_a_fix_for_fsdp2_in_a_job_without_it(launch: Launch, tmp_path: Path) -> None:
     fix = "fsdp.reshard_after_forward=0"
     assert fixed(launch, fix, script(), COMMLENS=str(tmp_path / "out")).rc == 0

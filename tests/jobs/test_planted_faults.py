@@ -53,8 +53,8 @@ def sized(hidden: int, layers: int, batch: int) -> tuple[str, ...]:
 
 
 PLANTED = [
-    Planted("fault_tiny_buckets", "bucket-size", "ddp.bucket_cap_mb=", FAR, sized(32, 24, 8)),
-    Planted("fault_giant_bucket", "bucket-size", "ddp.bucket_cap_mb=", SLOW, sized(384, 6, 384)),
+    Planted("fault_tiny_buckets", "bucket-size", "ddp.bucket_cap_mb", FAR, sized(32, 24, 8)),
+    Planted("fault_giant_bucket", "bucket-size", "ddp.bucket_cap_mb", SLOW, sized(384, 6, 384)),
     Planted("fault_no_overlap", "no-overlap", "DistributedDataParallel(model)", SLOW, sized(384, 6, 384)),
     Planted("fault_no_sync", "redundant-sync", "with model.no_sync()", SLOW, sized(192, 4, 16)),
     Planted("fault_fp32_wire", "wire-dtype", "ddp.comm_hook=bf16", SLOW, sized(256, 6, 8)),

@@ -8,7 +8,7 @@ from functools import cache
 
 from commlens.analyzers.advisor import compression, overlap, placement, synchronisation
 from commlens.analyzers.advisor.job import Job
-from commlens.analyzers.advisor.prices import Price, best_of, likely_gain_ms
+from commlens.analyzers.advisor.prices import best_of, likely_gain_ms
 from commlens.analyzers.advisor.suggested import with_suggestions
 from commlens.analyzers.advisor.technique import (
     ADVISED,
@@ -27,7 +27,7 @@ from commlens.analyzers.advisor.technique import (
 )
 from commlens.analyzers.advisor.worth import MORE_GAIN, SMALL, Base, gate
 from commlens.analyzers.findings.context import Context
-from commlens.analyzers.report import Action, Considered, Finding, Report
+from commlens.analyzers.report import Action, Considered, Finding, Predicted, Report
 from commlens.analyzers.whatif.asked import Simulator
 from commlens.trace.changes import applicable, joined, parse, parse_all
 
@@ -69,10 +69,23 @@ def _considered(job: Job, technique: Technique, base: Base) -> Considered:
     if isinstance(verdict, Trial):
         return _tried(job, technique, verdict, base)
     if isinstance(verdict, Seen):
-        return technique.considered(
-            ADVISED, verdict.reason, fix=verdict.fix, predicted=verdict.predicted, ceiling_ms=verdict.ceiling_ms
-        )
+        return seen(job, technique, verdict)
     return technique.considered(_WORDS[type(verdict)], verdict.reason)
+
+
+def seen(job: Job, technique: Technique, verdict: Seen) -> Considered:
+    """What a finding has seen, unless the simulator knows that its change gains next to nothing."""
+    word, reason, predicted = ADVISED, verdict.reason, verdict.predicted
+    if predicted is not None and (likely := likely_gain_ms(predicted)) <= SMALL * job.step_ms:
+        word, reason = REJECTED, f"{verdict.reason}; {_too_little(predicted, Base(), likely)}"
+    return technique.considered(
+        word,
+        reason,
+        set=tuple(map(str, parse_all(verdict.fix))) if verdict.fix is not None and predicted is not None else (),
+        fix=verdict.fix,
+        predicted=predicted,
+        ceiling_ms=verdict.ceiling_ms,
+    )
 
 
 _WORDS: dict[type[Verdict], str] = {No: REJECTED, Unknown: UNKNOWN, Told: EXPLAINED}
@@ -86,7 +99,7 @@ def _tried(job: Job, technique: Technique, trial: Trial, base: Base) -> Consider
         return technique.considered(UNKNOWN, f"{trial.reason}; not simulated: {best}")
     likely = likely_gain_ms(best.predicted) - below.gain_ms
     least = (MORE_GAIN if technique.loses == MORE else SMALL) * job.step_ms
-    reason = trial.reason if likely > least else f"{trial.reason}; {_too_little(best, below, likely)}"
+    reason = trial.reason if likely > least else f"{trial.reason}; {_too_little(best.predicted, below, likely)}"
     return technique.considered(
         ADVISED if likely > least else REJECTED,
         reason,
@@ -97,9 +110,9 @@ def _tried(job: Job, technique: Technique, trial: Trial, base: Base) -> Consider
     )
 
 
-def _too_little(best: Price, below: Base, likely_ms: float) -> str:
+def _too_little(predicted: Predicted, below: Base, likely_ms: float) -> str:
     more = " beyond what loses less" if below.changes else ""
-    gain = best.predicted.gain_ms - below.gain_ms
+    gain = predicted.gain_ms - below.gain_ms
     return f"it is predicted to gain {gain:.3g} ms{more}, in four cases of five more than {likely_ms:.3g} ms"
 
 

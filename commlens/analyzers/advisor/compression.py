@@ -7,6 +7,7 @@ from commlens.analyzers.advisor.rules import found, needs, of_model, told, with_
 from commlens.analyzers.advisor.technique import HALF, MORE, No, Rule, Technique, Trial, Unknown, Verdict
 from commlens.trace.change_kinds import LOSSY, RESEARCH
 from commlens.trace.change_values import Hook
+from commlens.trace.changes import obstacle
 
 _HALF = 0.5  # share of bytes that are sent in 16 bits, from which on there is nothing to halve
 _SLOW_GB_S = 3.2  # 25 Gbit/s and the like
@@ -18,17 +19,15 @@ _FSDP = ("FSDP2", "FSDP")
 def _halved(job: Job) -> Verdict:
     if job.half_share > _HALF:
         return No(f"{100 * job.half_share:.0f} % of the bytes are sent in 16 bits already")
-    # torch's bf16 hook refuses tensors on CPUs.
-    hook = Hook("bf16" if job.on_gpus else "fp16")
     return Trial(
-        f"{100 * (1 - job.half_share):.0f} % of the bytes are sent in 32 bits", [change("ddp.comm_hook", hook)]
+        f"{100 * (1 - job.half_share):.0f} % of the bytes are sent in more", [change("ddp.comm_hook", Hook("bf16"))]
     )
 
 
 def _halved_sharded(job: Job) -> Verdict:
     if job.half_share > _HALF:
         return No(f"{100 * job.half_share:.0f} % of the bytes are sent in 16 bits already")
-    reason = f"{100 * (1 - job.half_share):.0f} % of the bytes are sent in 32 bits"
+    reason = f"{100 * (1 - job.half_share):.0f} % of the bytes are sent in more"
     return Trial(reason, [change("fsdp.reduce_dtype", "bfloat16")])
 
 
@@ -47,10 +46,12 @@ def on_slow_links(rule: Rule) -> Rule:
 
 
 def _quantized(job: Job) -> Verdict:
-    ranks = job.report.run.world_size
+    ranks, hook = job.report.run.world_size, change("ddp.comm_hook", Hook("quantize"))
+    if why := obstacle(hook[0], job.report.run.backend):
+        return No(why)
     if ranks >= _ALL_GATHERED:
         return No(f"it all-gathers every rank's copy: with {ranks} ranks more bytes than an all-reduce in 32 bits")
-    return Trial(f"{ranks} ranks", [change("ddp.comm_hook", Hook("quantize"))])
+    return Trial(f"{ranks} ranks", [hook])
 
 
 def _low_rank(job: Job) -> Verdict:
@@ -59,7 +60,9 @@ def _low_rank(job: Job) -> Verdict:
     large = sum(len(shape) > 1 and min(shape[0], _columns(shape)) >= 64 for shape in shapes)
     if not large:
         return No("no parameter is a matrix of at least 64 by 64")
-    return Trial(f"{large} large matrices", [change("ddp.comm_hook", Hook("powersgd", rank)) for rank in (1, 2, 4)])
+    hooks = [change("ddp.comm_hook", Hook("powersgd", rank)) for rank in (1, 2, 4)]
+    why = obstacle(hooks[0][0], job.report.run.backend)
+    return Trial(f"{large} large matrices", hooks) if why is None else No(why)
 
 
 def _columns(shape: list[int]) -> int:

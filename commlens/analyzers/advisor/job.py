@@ -143,9 +143,9 @@ class Job:
         model = self.model("DDP")
         return (model.get("flags") or {}).get(name) if model is not None else None
 
-    def accepts(self, argument: str) -> bool | None:
+    def accepts(self, kind: str, argument: str) -> bool | None:
         """Whether the job's torch has such an argument or method; None where that was not recorded."""
-        known = [name for model in self.models for name in model.get("accepts") or []]
+        known = (self.model(kind) or {}).get("accepts") or []
         return argument in known if known else None
 
 

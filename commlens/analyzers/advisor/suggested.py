@@ -32,15 +32,16 @@ _FINDINGS = {
     "quantized-gradients": "compression",
     "local-sgd": "communicate-less",
 }
+_STUCK = ("hang", "desync")  # the job went no further: before anything that costs time
 
 
 def with_suggestions(job: Job, considered: Iterable[Considered]) -> tuple[Finding, ...]:
-    """The job's findings with what is advised, by their ceilings.
+    """The job's findings with what is advised, by their ceilings; what is only advised and loses something comes last.
 
     An action for a finding that is there stands before its others, unless the finding says the same already.
     """
     considered = tuple(considered)
-    findings = {each.id: each for each in job.report.findings}
+    findings, lossy = list(job.report.findings), set()
     extra: dict[str, list[Considered]] = {}
     for each in considered:
         wanted = each.verdict == ADVISED and each.predicted is not None and each.risk in (EXACT, LOSSY)
@@ -48,14 +49,15 @@ def with_suggestions(job: Job, considered: Iterable[Considered]) -> tuple[Findin
             extra.setdefault(_FINDINGS[each.id], []).append(each)
     for id, those in extra.items():
         those.sort(key=lambda each: -(each.predicted.gain_ms if each.predicted else 0.0))
-        findings[id] = (
-            _with_actions(job, findings[id], those)
-            if id in findings
-            else _new(job, id, those, _without(those[0], considered))
-        )
-    hangs = [each for each in job.report.findings if each.ceiling_ms is None]
-    rest = [each for each in findings.values() if each.ceiling_ms is not None]
-    return (*hangs, *sorted(rest, key=lambda each: -(each.ceiling_ms or 0)))
+        there = next((place for place, each in enumerate(findings) if each.id == id), None)
+        if there is None:
+            findings.append(_new(job, id, those, _without(those[0], considered)))
+            lossy |= {id} if those[0].risk == LOSSY else set()
+        else:
+            findings[there] = _with_actions(job, findings[there], those)
+    stuck = [each for each in findings if each.id in _STUCK]
+    rest = [each for each in findings if each.id not in _STUCK]
+    return (*stuck, *sorted(rest, key=lambda each: (each.id in lossy, -(each.ceiling_ms or 0))))
 
 
 def _with_actions(job: Job, finding: Finding, those: list[Considered]) -> Finding:
@@ -81,7 +83,7 @@ def _without(each: Considered, considered: Sequence[Considered]) -> float:
     gains = [
         other.predicted.gain_ms
         for other in considered
-        if other.predicted is not None and other.verdict == ADVISED and set(other.set) < set(each.set)
+        if other.predicted is not None and other.verdict == ADVISED and other.set and set(other.set) < set(each.set)
     ]
     return max(gains, default=0.0)
 

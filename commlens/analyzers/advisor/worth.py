@@ -49,9 +49,11 @@ def gate(job: Job, technique: Technique, base: Base) -> No | Unknown | None:
 
 def _missing(job: Job, technique: Technique) -> No | Unknown | None:
     """What the job's torch lacks."""
-    if not technique.accepts or not job.models:
+    # Setters are FSDP2's, arguments DDP's; of a job without such a model the rule has more to say.
+    kind = "FSDP2" if technique.accepts.startswith("set_") else "DDP"
+    if not technique.accepts or job.model(kind) is None:
         return None
-    has = job.accepts(technique.accepts)
+    has = job.accepts(kind, technique.accepts)
     if has is None:
         return Unknown(f"whether the job's torch has {technique.accepts} was not recorded")
     return None if has else No(f"torch {job.report.run.torch} has no {technique.accepts}")

@@ -87,8 +87,11 @@ def _gradients(rank: Placed, model: Model) -> Which:
 
 def _latency_bound(context: Context, rank: Placed) -> Which:
     """Rows that fewer bytes would not make faster, shape (rows,)."""
-    sizes = [line.bytes for line in context.lines if line.regime == "latency-bound" and line.bytes is not None]
-    return np.isin(rank.bytes, sizes)
+    bound = np.zeros(rank.bytes.size, bool)
+    for line in context.lines:
+        if line.regime == "latency-bound" and line.bytes is not None:
+            bound |= rank.group(line.group) & rank.op(line.op) & (rank.bytes == line.bytes)
+    return bound
 
 
 def _action(context: Context, model: Model, short: str) -> Action:

@@ -12,6 +12,7 @@ so all_reduce = reduce_scatter + all_gather, and a fitted line of p ranks is car
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from commlens.analyzers.whatif.coefficients import Line
@@ -90,8 +91,7 @@ def _unknown(link: Link, op: str) -> str:
 
 def multiplied(line: Line, factors: Factors) -> Line:
     """The line with its latency and its time per byte multiplied."""
-    alpha, beta = line.alpha_ns * factors.latency, line.beta * factors.per_byte
-    return Line(alpha, beta, line.low_bytes, line.high_bytes, line.calibrated)
+    return replace(line, alpha_ns=line.alpha_ns * factors.latency, beta=line.beta * factors.per_byte)
 
 
 def added(*lines: Line) -> Line:
@@ -102,4 +102,5 @@ def added(*lines: Line) -> Line:
         max(line.low_bytes for line in lines),
         min(line.high_bytes for line in lines),
         any(line.calibrated for line in lines),
+        next((line.borrowed for line in lines if line.borrowed), ""),
     )

@@ -10,7 +10,7 @@ from commlens.analyzers.whatif.optimum import best_cap, best_caps
 from commlens.trace.changes import Change, parse
 
 _ALWAYS = ("overlap=perfect", "link.bandwidth=x2", "link.latency=x0.5", "imbalance.remove=1")
-_HALVED, _HALVED_OVER_GLOO = "ddp.comm_hook=bf16", "ddp.comm_hook=fp16"  # torch's bf16 hook refuses Gloo
+_HALVED = "ddp.comm_hook=bf16"
 _LAST, _NO_SEARCH, _NO_BUFFERS = "ddp.last_bucket_cap=1", "ddp.find_unused_parameters=0", "ddp.broadcast_buffers=0"
 _KEPT, _MERGED, _SCATTERED_HALF = "fsdp.reshard_after_forward=0", "fsdp.unit_merge=2", "fsdp.reduce_dtype=bf16"
 
@@ -25,8 +25,7 @@ def usual_sets(simulator: Simulator) -> list[list[Change]]:
 def _applying(model: Model) -> list[str]:
     names = ["straggler.remove=1"] if model.late else []
     if model.gradients is not None and model.gradients.refusal is None:
-        gloo = any(link.workers > 1 for link in model.links)
-        names += [_HALVED_OVER_GLOO if gloo else _HALVED, _LAST]
+        names += [_HALVED, _LAST]
         names += [_NO_SEARCH] if model.gradients.settings.maps_used else []
     names += [_NO_BUFFERS] if parts(model, BUFFERS) else []
     if model.units is not None and model.units.refusal is None:
