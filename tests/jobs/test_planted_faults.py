@@ -95,7 +95,8 @@ def test_a_planted_fault_is_found_first_and_gone_when_fixed(planted: Planted, tm
 
     fixed = record(planted, planted.fixed, tmp_path / "fixed")
     assert fixed.run.steps.analyzed == STEPS - 2
-    assert planted.finding not in [each.id for each in fixed.findings]
+    # Even a job without a fault may be advised what the simulator says would save more.
+    assert planted.finding not in [each.id for each in fixed.findings if " would save " not in each.title]
 
 
 TURNS = (
