@@ -47,8 +47,8 @@ def find_blocked(columns: Columns, lanes: Lanes | None, ddp_groups: Collection[s
     Args:
         columns: of one rank.
         lanes: what its devices did; None where that was not recorded, then its training thread counts.
-        ddp_groups: names of the groups that a DDP model reduces its gradients in. DDP's reducer
-            and sends its buffers in. It waits in C++, where no hook sees it; `_unseen_waits` derives those waits.
+        ddp_groups: names of the groups that a DDP model reduces its gradients and sends its buffers in. It waits
+            for them in C++, where no hook sees it; `_unseen_waits` derives those waits.
     """
     return _on_host(columns, ddp_groups) if lanes is None else _on_device(columns, lanes)
 

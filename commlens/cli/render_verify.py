@@ -34,12 +34,8 @@ def print_verification(
         ("verdict", _verdict(measured)),
     ]
     if losses is not None:
-        rows += [
-            (
-                "loss",
-                f"{_course(losses['before'])} as it is, {_course(losses['after'])} with the fix",
-            )
-        ]
+        before, after = _course(losses["before"]), _course(losses["after"])
+        rows += [("loss", f"{before} as it is, {after} with the fix")]
     console = open_console(stream)
     for name, value in rows:
         console.print(f"{name:<10} {value}", soft_wrap=True)

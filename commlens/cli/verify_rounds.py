@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from commlens.cli.launcher import PROGRESS, launch, sigterm_raises
 from commlens.errors import CommlensError, RunNotFoundError
 
-LOSSES = "COMMLENS_LOSSES"  # asks the recorder to keep losses
-
 if TYPE_CHECKING:
     from commlens.analyzers.grouped import Floats
     from commlens.trace import Run
@@ -83,8 +81,10 @@ def run_rounds(
     Raises:
         CommlensError: The job failed, had too few steps, or did not apply the fix.
     """
+    from commlens.profiler.losses import VARIABLE
+
     before, after = Side([], [], []), Side([], [], [])
-    variables = {LOSSES: "1"} if losses else {}
+    variables = {VARIABLE: "1"} if losses else {}
     with sigterm_raises():
         for number in range(1, rounds + 1):
             for side, asked in ((before, None), (after, fix)):

@@ -43,7 +43,7 @@ class Losses:
 def _value(loss: Any) -> float | None:
     try:
         value = float(loss)
-    except Exception:  # noqa: BLE001 - of a boundary: a device that failed must not cost the recording's end
+    except RuntimeError:  # of torch: a device that failed must not cost the recording's end
         return None
     return value if math.isfinite(value) else None
 
