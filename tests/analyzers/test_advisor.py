@@ -19,7 +19,9 @@ from commlens.analyzers.advisor.job import Job
 from commlens.analyzers.advisor.prices import likely_gain_ms
 from commlens.analyzers.advisor.suggested import with_suggestions
 from commlens.analyzers.advisor.technique import HALF, MORE, NOTHING, VERDICTS, Seen
+from commlens.analyzers.advisor.worth import Base, gate
 from commlens.analyzers.findings.context import Context
+from commlens.analyzers.own_work import GAPS, HOST_BOUND
 from commlens.analyzers.report import Considered, Predicted
 from commlens.analyzers.whatif.buckets import BucketSettings
 from commlens.trace.change_kinds import LOSSY, RISKS
@@ -138,6 +140,30 @@ def test_a_change_that_gains_nothing_is_not_advised_however_it_was_found(tmp_pat
         predicted = Predicted(100.0, gain, gain - 1, gain + 1)
         said = seen(job, technique, Seen("all are used", 9.0, "ddp.find_unused_parameters=0", predicted))
         assert said.verdict == verdict and said.set == ("ddp.find_unused_parameters=0",)
+
+
+def test_devices_that_stand_still_for_launches_come_before_communication(tmp_path: Path) -> None:
+    report = slow(tmp_path, 0.5)
+    step = report.time_budget.step_ms or 0.0
+    for idle, gated in ((0.09, False), (0.11, True)):
+        budget = replace(report.time_budget, other_parts_ms={HOST_BOUND: idle / 2 * step, GAPS: idle / 2 * step})
+        job = Job(replace(report, time_budget=budget), Context((), None, (), (), (), None, ()), lambda: None)  # type: ignore[arg-type, return-value]
+        (cap,) = (each for each in TECHNIQUES if each.id == "half-gradients")
+        refused = gate(job, cap, Base())
+        assert (refused is not None and "launches come first" in refused.reason) == gated
+
+
+def test_only_gradients_count_for_what_is_sent_in_16_bits_already(tmp_path: Path) -> None:
+    """Activations of tensor parallelism in bfloat16 say nothing of gradients in float32."""
+    report = slow(tmp_path, 0.5)
+    other = replace(report.collectives[0], group="tp", dtype="bfloat16", count_per_step=1000.0)
+    infos = {0: {"models": [{"kind": "DDP", "group": "0"}]}}
+    job = Job(
+        replace(report, collectives=(*report.collectives, other)),
+        Context((), None, (), (), (), None, (), infos=infos),  # type: ignore[arg-type]
+        lambda: None,  # type: ignore[arg-type, return-value]
+    )
+    assert job.half_share == 0
 
 
 def test_a_tiny_cap_is_found_and_a_better_one_priced(tmp_path: Path) -> None:

@@ -130,6 +130,12 @@ def test_all_ranks_of_megatron_share_one_critical_path() -> None:
     assert path.by_kind["transfer"] == pytest.approx(50.1, abs=0.5)  # the shortest part of every all-reduce
 
 
+def test_launches_that_hold_up_a_device_are_named_with_their_time() -> None:
+    """65.8 of 625 ms with nothing launched, 9.7 more launched and not begun: above a tenth of the step."""
+    (found,) = (each for each in report_of("megatron-tp8-a100").considered if each.id == "hidden-syncs")
+    assert found.verdict == "explained" and "65.8 ms a step with nothing launched" in found.reason
+
+
 def test_slowed_compute_is_the_same_on_three_ranks() -> None:
     line = report_of("torchrec-dlrm-v100x4-opt5").contention[0]
     assert (line.name, line.ranks) == ("volta_sgemm_128x32_sliced1x4_nt", 3)

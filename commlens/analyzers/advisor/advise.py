@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
-from commlens.analyzers.advisor import compression, overlap, placement, synchronisation
+from commlens.analyzers.advisor import compression, overlap, placement, sharding, synchronisation
 from commlens.analyzers.advisor.job import Job
 from commlens.analyzers.advisor.prices import best_of, likely_gain_ms
 from commlens.analyzers.advisor.suggested import with_suggestions
@@ -34,6 +34,7 @@ from commlens.trace.changes import applicable, joined, parse, parse_all
 TECHNIQUES: tuple[Technique, ...] = (
     *synchronisation.TECHNIQUES,
     *overlap.TECHNIQUES,
+    *sharding.TECHNIQUES,
     *compression.TECHNIQUES,
     *placement.TECHNIQUES,
 )

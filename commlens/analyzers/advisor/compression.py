@@ -18,16 +18,16 @@ _FSDP = ("FSDP2", "FSDP")
 
 def _halved(job: Job) -> Verdict:
     if job.half_share > _HALF:
-        return No(f"{100 * job.half_share:.0f} % of the bytes are sent in 16 bits already")
+        return No(f"{100 * job.half_share:.0f} % of the gradients are sent in 16 bits already")
     return Trial(
-        f"{100 * (1 - job.half_share):.0f} % of the bytes are sent in more", [change("ddp.comm_hook", Hook("bf16"))]
+        f"{100 * (1 - job.half_share):.0f} % of the gradients are sent in more", [change("ddp.comm_hook", Hook("bf16"))]
     )
 
 
 def _halved_sharded(job: Job) -> Verdict:
     if job.half_share > _HALF:
-        return No(f"{100 * job.half_share:.0f} % of the bytes are sent in 16 bits already")
-    reason = f"{100 * (1 - job.half_share):.0f} % of the bytes are sent in more"
+        return No(f"{100 * job.half_share:.0f} % of the gradients are sent in 16 bits already")
+    reason = f"{100 * (1 - job.half_share):.0f} % of the gradients are sent in more"
     return Trial(reason, [change("fsdp.reduce_dtype", "bfloat16")])
 
 

@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from commlens.analyzers.findings.context import Context
+from commlens.analyzers.own_work import GAPS, HOST_BOUND
 from commlens.analyzers.report import Finding, Report
 from commlens.analyzers.whatif.asked import Simulator
+from commlens.analyzers.whatif.optimum import Optimum, best_cap
 from commlens.trace.change_values import Value
 from commlens.trace.changes import Change
 
@@ -69,7 +71,7 @@ class Job:
     def idle(self) -> float:
         """Share of the step in which devices stand still, but not for communication."""
         parts = self.report.time_budget.other_parts_ms or {}
-        return sum(ms for name, ms in parts.items() if name.startswith("idle")) / self.step_ms if self.step_ms else 0.0
+        return sum(parts.get(name, 0.0) for name in (HOST_BOUND, GAPS)) / self.step_ms if self.step_ms else 0.0
 
     def percent(self, ms: float) -> str:
         """Of the step, as people read it."""
@@ -123,10 +125,25 @@ class Job:
 
     @cached_property
     def half_share(self) -> float:
-        """Share of bytes that are sent with 16 bits an element, 0..1; 1 where nothing is sent."""
-        lines = [(line.dtype, (line.bytes or 0) * (line.count_per_step or 0.0)) for line in self.report.collectives]
-        total = sum(moved for _, moved in lines)
-        return sum(moved for dtype, moved in lines if dtype in _HALF) / total if total else 1.0
+        """Share of the bytes of gradients that are sent with 16 bits an element, 0..1; 1 where none are seen.
+
+        Gradients are what DDP's group all-reduces, what FSDP scatters, and of other jobs what either does.
+        """
+        ddp, sharded = self.model("DDP"), self.model("FSDP2", "FSDP")
+        ops = ("all_reduce",) if ddp else ("reduce_scatter",) if sharded else ("all_reduce", "reduce_scatter")
+        group = ddp.get("group") if ddp else None
+        lines = [each for each in self.report.collectives if each.op in ops and group in (None, each.group)]
+        moved = [((line.bytes or 0) * (line.count_per_step or 0.0), line.dtype in _HALF) for line in lines]
+        total = sum(size for size, _ in moved)
+        return sum(size for size, half in moved if half) / total if total else 1.0
+
+    @cached_property
+    def best_cap(self) -> Optimum | str:
+        """The cap that is best for DDP's buckets in the simulator, or why that cannot be told."""
+        baseline = self.simulator.baseline
+        if baseline is None or self.simulator.refusal is not None:
+            return self.simulator.refusal or "the run cannot be simulated"
+        return best_cap(baseline)
 
     @cached_property
     def models(self) -> tuple[Mapping[str, Any], ...]:

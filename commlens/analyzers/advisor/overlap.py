@@ -1,11 +1,13 @@
-"""Overlap of communication with compute, and what the messages are cut into (rows O)."""
+"""Overlap of communication with compute, and what the messages are cut into (rows O, but for FSDP's)."""
 
 from __future__ import annotations
 
 from commlens.analyzers.advisor.job import Job, change
 from commlens.analyzers.advisor.rules import found, needs, no, of_model, on_gpus, told, with_op
 from commlens.analyzers.advisor.technique import TRANSFER, WAIT, No, Rule, Technique, Told, Trial, Unknown, Verdict
-from commlens.analyzers.whatif.optimum import Optimum, best_cap, best_caps
+from commlens.analyzers.advisor.worth import IDLE
+from commlens.analyzers.own_work import HOST_BOUND
+from commlens.analyzers.whatif.optimum import best_caps
 from commlens.trace.change_kinds import EXACT, LOSSY, NEEDS_PERSON, RESEARCH
 
 _MIB = 2**20
@@ -19,13 +21,6 @@ def _hidden(job: Job) -> Verdict:
     return No(f"{100 * overlap:.0f} % of communication is hidden behind compute")
 
 
-def _best_cap(job: Job) -> Optimum | str:
-    baseline = job.simulator.baseline
-    if baseline is None or job.simulator.refusal is not None:
-        return job.simulator.refusal or "the run cannot be simulated"
-    return best_cap(baseline)
-
-
 def _present_mib(job: Job) -> float:
     """Size of the largest bucket, MiB."""
     model = job.model("DDP") or {}
@@ -36,7 +31,7 @@ def _other_cap(larger: bool) -> Rule:
     """The best cap, where that makes buckets larger, or smaller."""
 
     def rule(job: Job) -> Verdict:
-        best = _best_cap(job)
+        best = job.best_cap
         if isinstance(best, str):
             return Unknown(best)
         cap, now = best.change.value, _present_mib(job)
@@ -49,7 +44,7 @@ def _other_cap(larger: bool) -> Rule:
 
 
 def _cap_list(job: Job) -> Verdict:
-    single, baseline = _best_cap(job), job.simulator.baseline
+    single, baseline = job.best_cap, job.simulator.baseline
     if isinstance(single, str) or baseline is None:
         return Unknown(str(single))
     best = best_caps(baseline, single)
@@ -76,34 +71,15 @@ def _no_buffers(job: Job) -> Verdict:
     return Trial(f"{sent.count:.3g} broadcasts a step", [change("ddp.broadcast_buffers", False)])
 
 
-def _prefetched(job: Job) -> Verdict:
-    gathers = job.share("all_gather")
-    reason = f"{job.percent(gathers.exposed_ms)} is exposed all-gather"
-    return Trial(reason, [change("fsdp.prefetch", 1), change("fsdp.prefetch", 2)])
-
-
-def _kept(job: Job) -> Verdict:
-    return Trial("parameters may be gathered twice a step", [change("fsdp.reshard_after_forward", False)])
-
-
-def _hybrid(job: Job) -> Verdict:
-    if job.hosts < 2:
-        return No(f"sharding stays within {job.hosts or 1} host")
-    return Trial(
-        f"sharding spans {job.hosts} hosts", [change("fsdp.shard_size", job.report.run.world_size // job.hosts)]
-    )
-
-
-def _merged(job: Job) -> Verdict:
-    return Trial("units are gathered one by one", [change("fsdp.unit_merge", k) for k in (2, 4)])
-
-
 def _stalls(job: Job) -> Verdict:
     if not job.on_gpus:
         return Unknown("on CPUs the host's own time is compute")
-    idle = (job.report.time_budget.other_parts_ms or {}).get("idle: nothing launched")
-    if idle is None:
+    parts = job.report.time_budget.other_parts_ms
+    if parts is None:
+        return Unknown("what devices did was not recorded")
+    if job.idle <= IDLE:
         return No(f"devices stand still {100 * job.idle:.1f} % of the step without communication")
+    idle = parts.get(HOST_BOUND, 0.0)
     return Told(f"devices stand still {idle:.3g} ms a step with nothing launched: look for .item(), barriers, logging")
 
 
@@ -112,8 +88,6 @@ def _sequence(job: Job) -> Verdict:
 
 
 _SMALL_ONES: Rule = no(lambda job: f"{job.share(below=_SMALL).count:.3g} collectives a step are below 64 KiB")
-_FSDP = ("FSDP2", "FSDP")
-_GATHERS = ("all_gather",)
 
 TECHNIQUES = (
     Technique(
@@ -198,50 +172,6 @@ TECHNIQUES = (
         of_model(("DDP",), needs("the time each layer's forward takes")),
     ),
     Technique(
-        "O7",
-        "fsdp-prefetch",
-        "FSDP: gather parameters ahead",
-        "strategy",
-        EXACT,
-        "module.set_modules_to_forward_prefetch([next, ...]), and set_modules_to_backward_prefetch",
-        "memory of one more unit for each that is gathered ahead",
-        "jobs near the end of their memory",
-        of_model(_FSDP, with_op(_GATHERS, _prefetched)),
-    ),
-    Technique(
-        "O8",
-        "fsdp-keep",
-        "FSDP: keep parameters after forward",
-        "strategy",
-        EXACT,
-        "fully_shard(module, reshard_after_forward=False)",
-        "memory of all unsharded parameters",
-        "jobs near the end of their memory",
-        of_model(_FSDP, with_op(_GATHERS, _kept)),
-    ),
-    Technique(
-        "O9",
-        "hybrid-sharding",
-        "hybrid sharding (HSDP): sharded within a host, replicated between",
-        "strategy",
-        EXACT,
-        'fully_shard(model, mesh=init_device_mesh("cuda", (hosts, per_host), mesh_dim_names=("replicate", "shard")))',
-        "model states take as many times the memory as there are replicas",
-        "models whose states do not fit one host",
-        of_model(_FSDP, with_op(_GATHERS, _hybrid)),
-    ),
-    Technique(
-        "O9b",
-        "fsdp-merge",
-        "FSDP: larger units",
-        "strategy",
-        EXACT,
-        "fully_shard([block_a, block_b])",
-        "memory of the larger unit; less overlap",
-        "units whose transfer is far longer than the latency",
-        of_model(_FSDP, with_op(_GATHERS, found("fsdp-unit-size", otherwise=_merged))),
-    ),
-    Technique(
         "O10",
         "bucket-view",
         "gradients as views of the buckets",
@@ -306,7 +236,7 @@ TECHNIQUES = (
         "torch._inductor.config._micro_pipeline_tp = True, with torch.compile",
         "a prototype of the compiler",
         "groups that span hosts, GPUs without NVLink, tiny shapes",
-        on_gpus(with_op(_GATHERS, needs("which collectives are tensor parallelism's"))),
+        on_gpus(with_op(("all_gather",), needs("which collectives are tensor parallelism's"))),
     ),
     Technique(
         "O15",
@@ -348,18 +278,6 @@ TECHNIQUES = (
             ),
         ),
         WAIT,
-    ),
-    Technique(
-        "O18",
-        "fsdp-two-groups",
-        "FSDP: reduce-scatter in a group of its own",
-        "strategy",
-        EXACT,
-        "model.set_separate_reduce_scatter_group(True)",
-        "experimental; a second communicator's memory",
-        "links that one collective fills",
-        of_model(_FSDP, on_gpus(needs("whether the link has bandwidth left beside an all-gather"))),
-        accepts="set_separate_reduce_scatter_group",
     ),
     Technique(
         "O19",
