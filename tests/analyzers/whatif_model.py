@@ -238,6 +238,8 @@ def ddp_truths(
                 rows[rank].append(Collective(*times, in_bytes=size, out_bytes=size, group_size=late.size))
         end = max(free, (begun + backward_ms).max())
         for rank in range(late.size):
+            if buffers_ms:
+                phases[rank].append(Phase("forward", _ns(now), _ns(begun[rank])))
             phases[rank].append(Phase("backward", _ns(begun[rank]), _ns(end)))
             phases[rank].append(Phase("optimizer", _ns(end), _ns(end + OPTIMIZER), "SGD"))
         now = end + OPTIMIZER

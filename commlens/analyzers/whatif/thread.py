@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commlens.analyzers.grouped import Floats, group_keys
 from commlens.analyzers.intervals import Intervals, Ints, length_within, merge
 from commlens.analyzers.ranks import RankFacts
-from commlens.analyzers.whatif.buffers import find_buffer_waits
 from commlens.trace.schema import MISSING
 
 # Who waits for a collective: nobody, the job's code, DDP's reducer, DDP's broadcast of buffers before a forward.
@@ -68,18 +68,26 @@ def read_thread(facts: RankFacts, ends_ns: Ints) -> Thread:
     during = facts.columns.during("backward")
     backward = merge(facts.columns.phases["start_ns"][during], facts.columns.phases["end_ns"][during])
     inside = _place(rows["issued_ns"], backward)
-    reduced = blocked.known & (rows["waited_ns"] == MISSING) & (inside != MISSING)
-    buffers = find_buffer_waits(facts, reduced, backward, ends_ns)
-    waiter = np.where(reduced, REDUCER, np.where(waited, CALLED, np.where(buffers.rows, BUFFERS, NEVER)))
+    unseen = blocked.known & (rows["waited_ns"] == MISSING)  # DDP waits in C++; `find_blocked` tells for which
+    buffers = unseen & (inside == MISSING)
+    waiter = np.where(unseen, np.where(buffers, BUFFERS, REDUCER), np.where(waited, CALLED, NEVER))
     return Thread(
         facts=facts,
-        still=merge(np.append(blocked.starts, buffers.still.starts), np.append(ends, buffers.still.ends)),
+        still=merge(blocked.starts, ends),
         step=_place(rows["issued_ns"], Intervals(facts.steps.start_ns, facts.steps.end_ns)),
         waiter=waiter,
-        waited_ns=np.where(buffers.rows, buffers.waited_ns, rows["waited_ns"]),
+        waited_ns=np.where(buffers, _last_before(rows["issued_ns"], buffers, backward.starts), rows["waited_ns"]),
         backward=inside,
         backward_ns=backward.starts,
     )
+
+
+def _last_before(issued: Ints, chosen: NDArray[np.bool_], starts: Ints) -> Ints:
+    """The last issue among the chosen rows that come before the same backward, shape (rows,)."""
+    ahead = np.searchsorted(starts, issued, side="right")
+    last = np.full(starts.size + 1, MISSING, np.int64)
+    np.maximum.at(last, ahead[chosen], issued[chosen])
+    return last[ahead]
 
 
 def _place(times: Ints, windows: Intervals) -> Ints:
