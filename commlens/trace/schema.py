@@ -136,6 +136,13 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "start_ns": "int64",
         "end_ns": "int64",
     },
+    # Readings of the node's links and devices, by one rank of each node; of equal values in a row the first and the last.
+    "counters": {
+        "time_ns": "int64",  # when it was read
+        "device": "name16",  # a name in `links` of rank.json
+        "counter": "name8",  # a word of `counters.COUNTERS`
+        "value": "int64",
+    },
     # One row a flush; counts since the row before.
     "overhead": {
         "time_ns": "int64",
