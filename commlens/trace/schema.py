@@ -136,7 +136,8 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "start_ns": "int64",
         "end_ns": "int64",
     },
-    # Readings of the node's links and devices, by one rank of each node; of equal values in a row the first and the last.
+    # Readings of the node's links and devices, by one rank of each node. Of equal values in a row there are the
+    # first and the last.
     "counters": {
         "time_ns": "int64",  # when it was read
         "device": "name16",  # a name in `links` of rank.json
