@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from analyzers.data_centres import Job, model_of
 from analyzers.model_tables import Table, bert, resnet, vgg16
-from analyzers.whatif_model import FORWARD, OPTIMIZER, ddp_model, link, step_ms
+from analyzers.whatif_model import FORWARD, OPTIMIZER, changed, ddp_model, link, step_ms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -27,18 +27,12 @@ from commlens.analyzers.whatif.model import Model, Point
 from commlens.analyzers.whatif.nodes import Node
 from commlens.analyzers.whatif.optimum import best_cap, best_caps
 from commlens.analyzers.whatif.predicted import replay
-from commlens.trace.changes import Change, parse_all
+from commlens.trace.changes import Change
 
 Floats = NDArray[np.float64]
 
 # alpha, ms, and beta, ns per byte: 10 GbE with 16 and 8 workers, 56 Gb/s InfiniBand with 16, 8 and 4.
 LINKS = [(0.908, 0.740), (0.523, 0.857), (0.236, 0.406), (0.0975, 0.306), (0.042, 0.206)]
-
-
-def changed(model: Model, text: str) -> Model:
-    altered = alter(model, parse_all(text))
-    assert isinstance(altered, Model), altered
-    return altered
 
 
 # --- MG-WFBP's constants ------------------------------------------------------------------------------------------

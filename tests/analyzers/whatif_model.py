@@ -8,20 +8,38 @@ from dataclasses import replace
 import numpy as np
 from synthetic import START, Collective, Phase, RankTruth
 
+from commlens.analyzers.whatif.altered import alter
 from commlens.analyzers.whatif.buckets import BucketSettings, Parameter, buckets
 from commlens.analyzers.whatif.coefficients import DRAWS, Line, exact_line
 from commlens.analyzers.whatif.gradients import Gradients, Round
 from commlens.analyzers.whatif.model import Model, Point
 from commlens.analyzers.whatif.nodes import BUFFERS, GATHER, REGATHER, SCATTER, Link, Node
-from commlens.analyzers.whatif.predicted import Baseline, replay
+from commlens.analyzers.whatif.predicted import Baseline, predict, replay
 from commlens.analyzers.whatif.ready import as_they_come, interpolated_places
 from commlens.analyzers.whatif.relaid import relaid
 from commlens.analyzers.whatif.sharing import Sharing
 from commlens.analyzers.whatif.steady import Batch, simulate
 from commlens.analyzers.whatif.units import Units
+from commlens.trace.changes import parse_all
 
 MS = 1e6
+SLACK = 1e-6  # ms that sums in another order may differ by
 FORWARD, OPTIMIZER = 10.0, 5.0  # ms
+
+
+def changed(model: Model, text: str) -> Model:
+    """The model with the changes of `text`."""
+    altered = alter(model, parse_all(text))
+    assert isinstance(altered, Model), altered
+    return altered
+
+
+def check_ceiling(model: Model, altered: Model) -> None:
+    """The gain lies in its interval and does not exceed its ceiling."""
+    predicted, ceiling = predict(replay(model), altered, widen=altered.widen)
+    assert step_ms(model) - step_ms(altered) <= ceiling + SLACK
+    assert predicted.low_ms <= predicted.gain_ms <= predicted.high_ms
+    assert predicted.gain_ms <= ceiling + SLACK
 
 
 def link(workers: int = 1, sharing: float = 0.0, ranks: int = 0, **lines: Line) -> Link:
