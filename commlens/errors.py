@@ -6,6 +6,7 @@ CommlensError                exit code 1
 │   ├── DamagedRunError      nothing readable is left of it
 │   └── NewerFormatError     written by a newer commlens
 ├── WriteError               a result cannot be written
+├── BuildError               a native part cannot be compiled
 └── UsageError               the request makes no sense (exit code 2)
 """
 
@@ -44,6 +45,10 @@ class NewerFormatError(TraceError):
 
 class WriteError(CommlensError):
     """A result cannot be written where it was asked for."""
+
+
+class BuildError(CommlensError):
+    """A native part cannot be compiled here."""
 
 
 class UsageError(CommlensError):

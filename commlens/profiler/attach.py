@@ -57,6 +57,12 @@ def _before_init() -> None:
         from commlens.profiler import fix
 
         fix.apply()
+    from commlens._boot import recording
+
+    if recording():
+        from commlens.profiler import nccl_plugin
+
+        nccl_plugin.attach()
 
 
 def _after_init() -> None:

@@ -17,6 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from commlens.profiler import live
+from commlens.profiler.buckets import Buckets
 from commlens.profiler.clock import cpu_now, now
 from commlens.profiler.groups import Group, Groups
 from commlens.profiler.operators import OPERATORS, Operator, first_tensor, num_bytes
@@ -32,6 +33,7 @@ _HOST, _WAIT, _ENQUEUE_ONLY = (TIMINGS.index(name) for name in ("host", "wait", 
 _OTHER_DTYPE = DTYPES.index("other")
 _MAX_REMEMBERED = 4096
 HOOK_SAMPLE = 7  # prime, so that calls which take turns are sampled evenly
+_open: CollectiveLog | None = None  # where the hooks write; they step aside where there is none
 _libraries: list[Any] = []  # a torch Library takes its kernels out when it is collected
 
 
@@ -46,12 +48,16 @@ class Ticket(NamedTuple):
 class CollectiveLog:
     """The recorder's book of collectives; the hooks below write into it."""
 
-    def __init__(self, slots: Slots, groups: Groups, phases: Phases) -> None:
+    source = "dispatcher"
+    exit_patience_s = 60.0  # for callbacks in flight: without us the destructor of the process group waits for the same
+
+    def __init__(self, groups: Groups, phases: Phases) -> None:
         import torch
         from torch._C._distributed_c10d import ProcessGroup, Work
 
-        self.slots = slots
+        self.slots = Slots()
         self.groups = groups
+        self.buckets = Buckets()
         self.in_flight: set[int] = set()
         self.hook_ns = 0
         self._phases = phases
@@ -68,6 +74,38 @@ class CollectiveLog:
     def hook_clock(self) -> Callable[[], int]:
         """The CPU clock for one call in `HOOK_SAMPLE`, for the others one that stands at 0: reading it costs."""
         return int if next(self._calls) % HOOK_SAMPLE else cpu_now
+
+    def install(self) -> list[str]:
+        """Puts the hooks in, once per process.
+
+        Returns:
+            Names of operators that this torch does not have.
+        """
+        return install()
+
+    def take_hook_ns(self) -> int:
+        """CPU time of the hooks since the last call."""
+        taken, self.hook_ns = self.hook_ns, 0
+        return taken
+
+    def unseen_ns(self) -> int:
+        """What a collective costs beyond what hooks time themselves and the way into them, ns: nothing."""
+        return 0
+
+    def open(self) -> None:
+        """The hooks write here from now on."""
+        global _open
+        _open = self
+
+    def close(self) -> None:
+        """The hooks step aside."""
+        global _open
+        if _open is self:
+            _open = None
+
+    def failure(self) -> str:
+        """Why recording broke outside Python: never here."""
+        return ""
 
     def thread(self) -> int:
         """Small number of the calling thread; 0 is the one that started recording."""
@@ -100,7 +138,7 @@ class CollectiveLog:
             group.size,
             peer,
             self._phases.step,
-            self._phases.bucket(group.name, operator.op, in_bytes),
+            self.buckets.of(group.name, operator.op, in_bytes),
             group.code,
             code,
             MISSING if operator.op == "barrier" or tensor is None else self._dtypes.get(tensor.dtype, _OTHER_DTYPE),
@@ -249,10 +287,9 @@ def _collective_hook(operator: Operator, redispatch: Callable[..., Any], after: 
     code = operator.code
 
     def hook(keyset: Any, *args: Any) -> Any:
-        recorder = live.recorder
-        if recorder is None:
+        log = _open
+        if log is None:
             return redispatch(keyset & after, *args)
-        log = recorder.collectives
         clock = log.hook_clock()
         entered = clock()
         try:
@@ -292,19 +329,19 @@ def _install_waits(after: Any) -> None:
 
 def _work_wait(original: Callable[..., Any]) -> Callable[..., Any]:
     def wait(self: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder = live.recorder
-        if recorder is None:
+        log = _open
+        if log is None:
             return original(self, *args, **kwargs)
         from_ns = now()
         result = original(self, *args, **kwargs)
         to_ns = now()
-        clock = recorder.collectives.hook_clock()
+        clock = log.hook_clock()
         entered = clock()
         try:
-            recorder.collectives.waited(self, from_ns, to_ns)
+            log.waited(self, from_ns, to_ns)
         except Exception as error:  # noqa: BLE001 - the boundary inside the job
             live.give_up(error)
-        recorder.collectives.hook_ns += HOOK_SAMPLE * (clock() - entered)
+        log.hook_ns += HOOK_SAMPLE * (clock() - entered)
         return result
 
     wait.__doc__ = original.__doc__
@@ -313,14 +350,14 @@ def _work_wait(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _tensor_wait(redispatch: Callable[..., Any], after: Any) -> Callable[..., Any]:
     def wait_tensor(keyset: Any, tensor: Any) -> Any:
-        recorder = live.recorder
-        if recorder is None:
+        log = _open
+        if log is None:
             return redispatch(keyset & after, tensor)
         from_ns = now()
         result = redispatch(keyset & after, tensor)
         to_ns = now()
         try:
-            recorder.collectives.waited_for_tensor(tensor, from_ns, to_ns)
+            log.waited_for_tensor(tensor, from_ns, to_ns)
         except Exception as error:  # noqa: BLE001 - the boundary inside the job
             live.give_up(error)
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import defaultdict
 from itertools import count
@@ -80,13 +81,18 @@ class Groups:
         self._by_name: dict[str, Group] = {}
         self._names: defaultdict[str, int] = defaultdict(int)
         self._watched: list[weakref.ref[Any]] = []
+        self._lock = threading.Lock()
         self._on_new = on_new
+        self.on_gone: Callable[[int], None] | None = None  # given the identity of a group that was destroyed
         self.ordered: list[Group] = []
 
     def of(self, process_group: Any) -> Group:
         """The group of a torch ProcessGroup, registered on first sight."""
         found = self._by_identity.get(id(process_group))
-        return found if found is not None else self._register(process_group)
+        if found is not None:
+            return found
+        with self._lock:  # two threads that meet a group at the same time must not number its collectives each
+            return self._by_identity.get(id(process_group)) or self._register(process_group)
 
     def _register(self, process_group: Any) -> Group:
         from torch.distributed import distributed_c10d as c10d
@@ -98,8 +104,13 @@ class Groups:
         key = id(process_group)
         self._by_identity[key] = group
         # Weak: destroy_process_group must really destroy, and its identity may then be re-used.
-        self._watched.append(weakref.ref(process_group, lambda _: self._by_identity.pop(key, None)))
+        self._watched.append(weakref.ref(process_group, lambda _: self._forget(key)))
         return group
+
+    def _forget(self, key: int) -> None:
+        self._by_identity.pop(key, None)
+        if self.on_gone is not None:
+            self.on_gone(key)
 
     def _unregistered(self, process_group: Any) -> Group:
         name = str(process_group.group_name or "unnamed")

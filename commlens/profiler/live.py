@@ -1,8 +1,8 @@
 """The one live recorder of this process, and the boundary that protects the job.
 
 Hooks stay installed for the life of the process (taking dispatcher kernels out
-again is not safe while other threads use them); they all look here and step
-aside when there is no recorder.
+again is not safe while other threads use them). Those of phases look here and
+step aside when there is no recorder; those of collectives look whether a log is open.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from commlens.profiler.recorder import Recorder
 
 recorder: Recorder | None = None
+leftover: Callable[[], None] | None = None  # what a recorder that gave up left to do on the thread that trains
 _warned: set[str] = set()
 
 

@@ -59,7 +59,10 @@ OPERATORS: dict[str, Operator] = {
 def num_bytes(tensors: Any) -> int:
     """Bytes of a tensor, or of all tensors of a (nested) list."""
     if not isinstance(tensors, (list, tuple)):
-        return int(tensors.nbytes)
+        try:
+            return int(tensors.nbytes)
+        except RuntimeError:  # a sparse one: what is sent is its indices and its values
+            return int(tensors._indices().nbytes + tensors._values().nbytes)
     if len(tensors) == 1:  # most calls, on the hot path
         return num_bytes(tensors[0])
     return sum(map(num_bytes, tensors))

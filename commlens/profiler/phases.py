@@ -9,14 +9,15 @@ torch's own global step hooks, forward at the outermost modules (found by
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import weakref
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from commlens.profiler import live
+from commlens.profiler.buckets import Buckets
 from commlens.profiler.clock import now
-from commlens.trace.schema import MISSING, PHASES
+from commlens.trace.schema import PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,41 +37,33 @@ class Phase(NamedTuple):
     thread: int
 
 
+class Marks(Protocol):
+    """Told when a backward begins and ends, and how DDP's buckets lie."""
+
+    def begin(self) -> None: ...
+    def end(self) -> None: ...
+    def lay_out(self, layouts: dict[str, list[list[int]]]) -> None: ...
+
+
 class Phases:
-    """The recorder's book of phases, the step counter and the position among DDP's buckets."""
+    """The recorder's book of phases and its step counter."""
 
     def __init__(self, thread: Callable[[], int]) -> None:
         self.step = 0
         self.names: list[str] = [""]
         self.finished: list[Phase] = []
-        self.bucket_bytes: dict[str, list[list[int]]] = {}  # of each DDP model, by group
+        self.buckets: Marks = Buckets()
         self.before_backward: Callable[[Any], None] | None = None  # given the tensors that it starts from
         self.after_backward: Callable[[], None] | None = None
+        self.on_step: Callable[[int], None] | None = None  # given the step that begins
+        self.boundary = self.limit_ns = sys.maxsize  # from that step on, and from phases that end then on, call these
+        self.at_boundary: Callable[[], None] | None = None
+        self.at_limit: Callable[[], None] | None = None
         self.autocast: weakref.WeakKeyDictionary[Any, str | None] = weakref.WeakKeyDictionary()  # of models' forwards
         self._thread = thread
         self._local = threading.local()
-        self._next_bucket: defaultdict[str, list[int]] = defaultdict(list)
-        self._in_backward = False
         self._codes: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._primary: weakref.ref[Any] | None = None
-
-    def bucket(self, group: str, op: str, num_bytes: int) -> int:
-        """DDP bucket that this collective carries, MISSING if it is none.
-
-        DDP issues the buckets of one backward in order, so a collective of
-        exactly the next bucket's size is that bucket, unless it may be another model's.
-        """
-        if not self._in_backward or op != "all_reduce" or group not in self.bucket_bytes:
-            return MISSING
-        layouts = self.bucket_bytes[group]
-        positions = self._next_bucket[group] or [0] * len(layouts)
-        self._next_bucket[group] = positions
-        fits = [layout[at : at + 1] == [num_bytes] for layout, at in zip(layouts, positions, strict=False)]
-        if sum(fits) != 1:
-            return MISSING
-        model = fits.index(True)
-        positions[model] += 1
-        return positions[model] - 1
 
     def enter(self, phase: int, owner: Any) -> None:
         """Opens a phase; a phase of the same kind inside one on the same thread is part of it."""
@@ -80,8 +73,7 @@ class Phases:
         if phase == _BACKWARD:
             if self.before_backward is not None:
                 self.before_backward(owner.roots)
-            self._in_backward = True
-            self._next_bucket.clear()
+            self.buckets.begin()
         open_phases[phase] = (owner, now())
 
     def leave(self, phase: int, owner: Any) -> None:
@@ -95,11 +87,17 @@ class Phases:
             name = 0 if phase == _BACKWARD else self._name(owner)
             self.finished.append(Phase(phase, name, started, ended, self.step, self._thread()))
         if phase == _BACKWARD:
-            self._in_backward = False
+            self.buckets.end()
             if self.after_backward is not None:
                 self.after_backward()
         elif phase == _OPTIMIZER and self._is_primary(owner):
             self.step += 1
+            if self.on_step is not None:
+                self.on_step(self.step)
+            if self.step >= self.boundary and self.at_boundary is not None:
+                self.at_boundary()
+        if ended > self.limit_ns and self.at_limit is not None:
+            self.at_limit()
 
     def _open(self) -> dict[int, tuple[Any, int]]:
         found = getattr(self._local, "open", None)
@@ -233,6 +231,8 @@ def _enter(phase: int, owner: Any) -> None:
 def _leave(phase: int, owner: Any) -> None:
     recorder = live.recorder
     if recorder is None:
+        if live.leftover is not None:
+            live.leftover()
         return
     try:
         recorder.phases.leave(phase, owner)

@@ -13,25 +13,22 @@ import multiprocessing.util
 import os
 import threading
 import time
-import weakref
 from typing import Any
 
-from commlens.profiler import collectives, environment, fix, live, losses, models, phases
+from commlens.profiler import environment, fix, graphs, live, losses, nccl_plugin, phases, torch_profiler
 from commlens.profiler.clock import now, wall_offset_ns
+from commlens.profiler.control import Control
+from commlens.profiler.counters.sampler import Counters
 from commlens.profiler.gradients import Gradients
 from commlens.profiler.groups import Groups
+from commlens.profiler.logs import new_log
 from commlens.profiler.output import Output
-from commlens.profiler.slots import Slots
 from commlens.profiler.trampoline import Trampoline
+from commlens.profiler.watched import WatchedModels
+from commlens.profiler.windows import Windows
 
-FLUSH_S = 1.0
-# At exit a Gloo thread may be about to call back into Python, which must not meet a
-# finalising interpreter. Without us the process group's destructor waits for the same operations.
-EXIT_PATIENCE_S = 60.0
-SETTLE_S = 0.05
-LOOK_UNTIL_BACKWARD, LOOK_UNTIL_STEP = 4, 2  # for models: looking takes time, and these steps are never analysed
-# Steps before which DDP has written down what it found, as it does in its first ten and in some later ones.
-LOOK_FOR_UNUSED = frozenset([*range(3, 11), *range(101, 1002, 100)])
+FLUSH_S, SOONEST_S = 1.0, 0.05
+SETTLE_S = 0.05  # at exit, when the last collective has ended, until its thread has dropped its tensors
 _generation = 0
 _begun: Recorder | None = None  # the newest, also after it gave up
 
@@ -47,22 +44,24 @@ class Recorder:
         self.phases = phases.Phases(self._thread)
         self.gradients = Gradients(self._info_changed)
         self.losses = losses.asked()
-        self.slots = Slots()
-        self.collectives = collectives.CollectiveLog(self.slots, self.groups, self.phases)
+        self.collectives = new_log(self.groups, self.phases)
+        self.slots = self.collectives.slots
+        self.phases.buckets = self.collectives.buckets
+        self.windows = Windows(self.phases, self._info_changed)
+        self.control = Control(self.windows, lambda: self.phases.step, self._info_changed)
+        self.graphs = graphs.Graphs()
         self.hooks: dict[str, str] = {}
         self.trampoline_ns: int | None = None
-        self._models: list[dict[str, Any]] = []
-        self._found: list[weakref.ref[Any]] = []
-        self._awaiting_rebuild = False
-        self._looked = -1
-        self._backwards = 0
+        self.models = WatchedModels(self.phases, self.gradients, self._info_changed)
         self._stale = True
         self._output = Output(folder, rank, store, generation)
+        self.counters = Counters(self._output.agreed_name, self._info_changed, rank)
         self._wake = threading.Event()
+        self._pause_s = FLUSH_S
         self._stopping = self._leaving = False
         self._flusher = threading.Thread(target=self._run, name="commlens-flush", daemon=True)
         self.phases.before_backward = self._before_backward
-        self.phases.after_backward = self._after_backward
+        self.phases.after_backward = self.models.after_backward
 
     def _thread(self) -> int:
         return self.collectives.thread()
@@ -78,15 +77,20 @@ class Recorder:
         import torch.distributed as dist
 
         trampoline = Trampoline()
-        absent = collectives.install()
-        self.trampoline_ns = trampoline.cost_ns()
+        absent = self.collectives.install()
+        entering_ns = trampoline.cost_ns()
+        self.trampoline_ns = None if entering_ns is None else entering_ns + self.collectives.unseen_ns()
         seen = f"not in this torch: {', '.join(absent)}" if absent else "ok"
         self.hooks = {
+            "recorder": self.collectives.source,
             "collectives": seen,
             "waits": "ok",
-            "forward": "no backward was seen",
         } | phases.install()
+        torch_profiler.watch()
+        self.graphs = graphs.watch()
         self.groups.of(dist.distributed_c10d._get_default_group())
+        self.collectives.open()
+        self.counters.begin()
         self._flusher.start()
 
     def flush_soon(self) -> None:
@@ -96,84 +100,48 @@ class Recorder:
         """Ends recording after a failure; what was written stays readable."""
         self._stopping = True
         self._wake.set()
+        self.collectives.close()
+        self.counters.let_go()
         self.gradients.let_go()
+        self.windows.close()
 
     def abandon(self) -> None:
         """Leaves everything to the parent, in a forked child."""
+        self.collectives.close()
+        self.counters.abandon()
         self._output.abandon()
 
     def stop(self, patience_s: float = 5.0) -> None:
         """Writes what is left. A disk that hangs holds the process for `patience_s` at most."""
+        self.windows.close()
+        self.windows.wait_for_file()
+        self.collectives.close()
         self._let_callbacks_finish()
+        self.counters.stop()
         self._stopping = self._leaving = True
         self._wake.set()
         if self._flusher.is_alive():
             self._flusher.join(patience_s)
 
     def _let_callbacks_finish(self) -> None:
-        in_flight = self.collectives.in_flight
-        deadline = time.monotonic() + EXIT_PATIENCE_S
-        while in_flight and time.monotonic() < deadline:
+        # A Gloo thread that calls back into Python must not meet a finalising interpreter.
+        deadline = time.monotonic() + self.collectives.exit_patience_s
+        while self.collectives.in_flight and time.monotonic() < deadline:
             time.sleep(0.005)
-        time.sleep(SETTLE_S)  # also for the thread of the last collective, which drops its tensors after the end
-
-    def _after_backward(self) -> None:
-        """Looks for the models in the job's first steps."""
-        self.gradients.after_backward()
-        self._backwards += 1
-        if self._backwards > LOOK_UNTIL_BACKWARD or self.phases.step >= LOOK_UNTIL_STEP:
-            return
-        found = models.outermost()
-        for module in found:
-            phases.watch_forward(module)
-        self.hooks["forward"] = "ok" if found else "no module with trainable parameters was found"
-        self._found = [weakref.ref(module) for module in found]
-        self._describe(found)
+        time.sleep(SETTLE_S)
 
     def _before_backward(self, roots: Any) -> None:
-        """Describes the models anew when DDP has rebuilt its buckets."""
         if self.losses is not None:
             self.losses.see(roots)
-        if self._awaiting_rebuild:
-            found = [module for reference in self._found if (module := reference()) is not None]
-            if not any(models.awaits_rebuild(module) for module in found):
-                self._describe(found)
-        if self.phases.step in LOOK_FOR_UNUSED and self.phases.step != self._looked:
-            self._looked = self.phases.step
-            self._look_for_unused()
-        self.gradients.before_backward(self.phases.step)
-
-    def _look_for_unused(self) -> None:
-        """Notes in each model what DDP's search for unused parameters found in the steps before."""
-        found = [reference() for reference in self._found]
-        unused = [models.unused_bytes(module) if module is not None else None for module in found]
-        if len(found) != len(self._models) or unused == [None] * len(found):
-            return
-        self._models = [  # new ones: the flush thread may be writing the old
-            model if number is None else model | {"unused_bytes": [*model.get("unused_bytes", ()), number]}
-            for model, number in zip(self._models, unused, strict=True)
-        ]
-        self._stale = True
-
-    def _describe(self, found: list[Any]) -> None:
-        autocast = self.phases.autocast
-        self._models = [models.describe(module) | {"autocast": autocast.get(module)} for module in found]
-        self._awaiting_rebuild = any(models.awaits_rebuild(module) for module in found)
-        layouts: dict[str, list[list[int]]] = {}
-        for model in self._models:
-            if model["bucket_bytes"]:
-                layouts.setdefault(model["group"], []).append(model["bucket_bytes"])
-        self.phases.bucket_bytes = layouts
-        self.gradients.watch(found)
-        self._stale = True
+        self.models.before_backward()
 
     def _run(self) -> None:
         try:
             while not self._stopping:
-                self._wake.wait(FLUSH_S)
+                self._wake.wait(self._pause_s)
                 self._wake.clear()
                 self._flush()
-            self._flush()
+            self._flush(ended=True)
             self._output.close(self._info(ended=True))
         except Exception as error:  # noqa: BLE001 - the boundary inside the job
             self._output.abandon()
@@ -182,23 +150,46 @@ class Recorder:
             else:
                 live.warn(f"the end of the recording was not written ({live.one_line(error)})")
 
-    def _flush(self) -> None:
+    def _flush(self, ended: bool = False) -> None:
         started = time.thread_time_ns()
         if self._stale and self._output.is_placed():
             self._stale = False
             self._output.describe(self._run_info(), self._info())
+        self._look()
         rows = self.slots.drain(now())
+        # A job that issues so many that the slots may not last for a second is looked at more often.
+        self._pause_s = min(FLUSH_S, max(SOONEST_S, self._pause_s * self.slots.capacity / (4 * len(rows) + 1)))
+        issued, dropped = self.slots.take_counts()
         finished, self.phases.finished = self.phases.finished, []
-        hook_ns, self.collectives.hook_ns = self.collectives.hook_ns, 0
+        hook_ns = self.collectives.take_hook_ns()
         sample_ns, self.gradients.hook_ns = self.gradients.hook_ns, 0
         ready, self.gradients.finished = self.gradients.finished, []
-        dropped, self.slots.dropped = self.slots.dropped, 0
-        issued, self.slots.issued = self.slots.issued, 0
-        self._output.add_collectives(rows, self.groups.ordered, self.offset_ns)
+        pauses = self.control.pauses
+        if self.graphs.see(rows):
+            self._stale = True
+        if pauses.spans:
+            rows = rows[pauses.written(rows["step"])]
+            ready = pauses.only(ready)
+        self._output.add_collectives(rows, self.groups.ordered, self.offset_ns, self.collectives.source)
         self._output.add_phases(finished, self.phases.names, self.offset_ns)
         self._output.add_gradients(ready, self.offset_ns)
+        self._output.add_counters(self.counters.drain(ended), self.counters.readings.keys, self.offset_ns)
+        self.counters.publish(self._output.run_id, issued, dropped)
+        started -= self.counters.charge()
         under_way = len(self.slots) > 0
+        if why := self.collectives.failure():
+            raise RuntimeError(why)
         self._output.add_overhead(now() + self.offset_ns, issued, hook_ns + sample_ns, dropped, started, under_way)
+
+    def _look(self) -> None:
+        """Whether there are requests, and what deep windows held the job for."""
+        if self._output.is_placed():
+            self.windows.place(self._output.folder)
+            nccl_plugin.open_in(self._output.folder)
+            self.control.look(self._output.folder.parent)
+        self.windows.look()
+        held, self.windows.held_ns = self.windows.held_ns, 0
+        self._output.add_held(now() + self.offset_ns, held)
 
     def _run_info(self) -> dict[str, Any]:
         import torch
@@ -223,12 +214,18 @@ class Recorder:
             "backend": self.groups.ordered[0].backend,
             "device": "cuda" if any("nccl" in group.backend for group in self.groups.ordered) else "cpu",
             "groups": [group.describe() for group in self.groups.ordered],
-            "models": self._models,
+            "models": self.models.described,
             "environment": environment.settings(),
             "interfaces": environment.interfaces(),
-            "hooks": {**self.hooks, "gradients": self.gradients.state},
+            **self.counters.described(),
+            "hooks": {**self.hooks, "forward": self.models.forward, "gradients": self.gradients.state},
             "fix": fix.described(),
             "overhead": {"trampoline_ns": self.trampoline_ns},
+            "windows": self.windows.described(self.offset_ns),
+            "paused": self.control.pauses.described(),
+            "control": self.control.answers,
+            "cuda_graphs": self.graphs.described(),
+            "nccl_plugin": nccl_plugin.statistics(),
             "clock": {"wall_offset_ns": self.offset_ns},
             "losses": self.losses.described() if ended and self._leaving and self.losses is not None else None,
             "end": {"ns": now() + self.offset_ns, "how": "exit"} if ended else None,

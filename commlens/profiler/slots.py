@@ -17,7 +17,7 @@ import numpy.typing as npt
 from commlens.trace.schema import MISSING, TIMINGS
 
 # One packed slot; names and order are those of `issue` and `ROW`.
-_ISSUE = struct.Struct("<qqqqqqqqqiiiihbbbb")
+_ISSUE = struct.Struct("<qqqqqqqqqqiiiihbbbb")
 _TIME = struct.Struct("<q")
 _SPAN = struct.Struct("<qq")
 ROW = np.dtype(
@@ -27,6 +27,7 @@ ROW = np.dtype(
         ("in_bytes", "<i8"),
         ("out_bytes", "<i8"),
         ("issued_ns", "<i8"),
+        ("started_ns", "<i8"),
         ("completed_ns", "<i8"),
         ("waited_ns", "<i8"),
         ("blocked_ns", "<i8"),
@@ -105,7 +106,7 @@ class Slots:
         self._events[slot] = event
         _ISSUE.pack_into(
             self._buffer, slot * ROW.itemsize,
-            event, seq, in_bytes, out_bytes, issued_ns, -1, -1, -1, -1,
+            event, seq, in_bytes, out_bytes, issued_ns, -1, -1, -1, -1, -1,
             group_size, peer, step, bucket, group, op, dtype, timing, thread,
         )  # fmt: skip
         return slot
@@ -129,6 +130,12 @@ class Slots:
         """Forgets a collective whose call raised before it was issued."""
         if self._events[slot] == event:
             self._release(np.array([slot]))
+
+    def take_counts(self) -> tuple[int, int]:
+        """Collectives first drained, and dropped, since the last call."""
+        taken = self.issued, self.dropped
+        self.issued = self.dropped = 0
+        return taken
 
     def drain(self, now_ns: int) -> Rows:
         """Copies what was learnt since the last drain and frees the slots that are finished.

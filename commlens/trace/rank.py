@@ -11,8 +11,10 @@ import pyarrow as pa
 from commlens.errors import TraceError
 from commlens.trace.arrival import fill_started
 from commlens.trace.columns import Integers, from_arrow, one_array
+from commlens.trace.nccl.recorded import DeviceTimes, find_logs, with_nccl_times
 from commlens.trace.schema import TABLE_FILE, TABLES
 from commlens.trace.stream import parse
+from commlens.trace.windows import WindowTrace, window_traces, with_kernels, with_window_times
 
 
 class Rank:
@@ -23,6 +25,9 @@ class Rank:
         path: Folder of the rank.
         info: Content of rank.json.
         truncated: Tables read so far whose file is damaged or ends within a batch.
+        device_times: How far NCCL's plugin told when collectives ran, once they were read; None where it was not there.
+        notes: What a reader of results should know of deep windows and NCCL's operations, as far as they were read;
+            one line each.
     """
 
     def __init__(self, rank: int, path: Path, info: dict[str, Any]) -> None:
@@ -30,6 +35,9 @@ class Rank:
         self.path = path
         self.info = info
         self.truncated: set[str] = set()
+        self.device_times: DeviceTimes | None = None
+        self.notes: list[str] = []
+        self._traces: list[WindowTrace] | None = None
         self._tables: dict[str, pa.Table] = {}
 
     def __repr__(self) -> str:
@@ -39,13 +47,15 @@ class Rank:
     def trace_bytes(self) -> int:
         """Size on disk of the rank's tables, bytes."""
         paths = (self.path / TABLE_FILE.format(table=name) for name in TABLES)
-        return sum(path.stat().st_size for path in paths if path.is_file())
+        files = [*(path for path in paths if path.is_file()), *find_logs(self.path, self.info)]
+        return sum(path.stat().st_size for path in files)
 
     def table(self, name: str) -> pa.Table:
         """Every column of a table, latest row per event, collectives in the order of issue.
 
         An absent file is an empty table; of a damaged one the rows up to the
         last whole batch remain. Null `started_ns` is estimated, see `arrival`.
+        What deep windows tell is joined to it, see `windows`.
 
         Raises:
             KeyError: `name` is not one of `schema.TABLES`.
@@ -80,6 +90,8 @@ class Rank:
     def forget(self) -> None:
         """Lets go of the tables that were read; they are read anew when asked for again."""
         self._tables.clear()
+        for trace in self._traces or []:
+            trace.rank.forget()
 
     def _array(self, name: str, column: str) -> pa.Array:
         if column not in TABLES[name]:
@@ -92,7 +104,36 @@ class Rank:
         rows, whole = parse(self._content(name), name)
         if not whole:
             self.truncated.add(name)
-        return fill_started(rows, self.info.get("groups")) if name == "collectives" else rows
+        if name == "device_ops" and not rows.num_rows:
+            return self._nccl_operations(rows)
+        if name == "collectives":
+            rows = fill_started(self._with_nccl_times(rows), self.info.get("groups"))
+            return with_window_times(rows, self.windows, self.rank, self.notes) if self.windows else rows
+        return with_kernels(rows, self.windows) if name == "kernels" and self.windows else rows
+
+    def _with_nccl_times(self, rows: pa.Table) -> pa.Table:
+        """The collectives with what NCCL's plugin knows of them; its operations are kept."""
+        rows, operations, self.device_times = with_nccl_times(rows, self.path, self.info)
+        if self.device_times is not None:
+            self._tables["device_ops"] = operations
+            if not self.device_times.whole:
+                self._note(f"rank {self.rank}: {self.device_times.note}")
+        return rows
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _nccl_operations(self, otherwise: pa.Table) -> pa.Table:
+        self.table("collectives")
+        return self._tables.get("device_ops", otherwise)
+
+    @property
+    def windows(self) -> list[WindowTrace]:
+        """The deep windows whose files can be read; read once."""
+        if self._traces is None:
+            self._traces = window_traces(self.path, self.info, self.notes)
+        return self._traces
 
     def _content(self, name: str) -> bytes:
         path = self.path / TABLE_FILE.format(table=name)

@@ -88,8 +88,8 @@ def open_run(
             from commlens.trace.importers.cache import cached_run
             from commlens.trace.importers.files import files_in
 
-            return _merged([read_folder(cached_run(files_in(paths), rank_regex, progress))])
-        return _merged(_distinct([_open_folder(each) for each in paths]))
+            return merged([read_folder(cached_run(files_in(paths), rank_regex, progress))])
+        return merged(_distinct([_open_folder(each) for each in paths]))
 
 
 @contextmanager
@@ -123,7 +123,8 @@ def _distinct(folders: list[RunFolder]) -> list[RunFolder]:
     return folders
 
 
-def _merged(folders: list[RunFolder]) -> Run:
+def merged(folders: list[RunFolder]) -> Run:
+    """The run that folders hold parts of."""
     notes = [note for folder in folders for note in folder.notes]
     ranks = _merged_ranks(folders, notes)
     info = next((folder.info for folder in folders if folder.info), {})

@@ -21,6 +21,7 @@ RUN_FILE: Final = "run.json"
 RANK_FILE: Final = "rank.json"
 RANK_FOLDER: Final = "rank-{rank:05d}"
 TABLE_FILE: Final = "{table}.arrows"
+WINDOW_FILE: Final = "window-{step}.kineto.json.gz"  # in a rank's folder: torch.profiler's trace of a deep window
 
 OPS: Final = (
     "all_reduce",
@@ -68,6 +69,7 @@ SOURCES: Final = (
 IMPORTED: Final = {
     "kineto": "torch.profiler (Kineto) traces",
     "nsys": "Nsight Systems SQLite exports",
+    "nccl_plugin": "NCCL plugin files (nccl-*.events)",
     "nccl_inspector": "NCCL Inspector logs",
     "flight_recorder": "Flight Recorder dumps",
 }
@@ -78,6 +80,18 @@ IMPORTED: Final = {
 #   wait          the caller's wait() returned: the end is this or earlier
 #   enqueue_only  only the host's call is known; the end is null
 TIMINGS: Final = ("device", "host", "wait", "enqueue_only")
+
+# How an operation's times in `device_ops` were told.
+#   device         the device's own clock, known on the host's to error_ns
+#   device_late    the same, bounded from one side only: start and end are those or earlier, their difference is exact
+#   kernel_seen    when the host saw the kernel begin and end (NCCL 2.26)
+#   proxy_seen     when its network proxies began and ended (before NCCL 2.26)
+#   contradictory  the clocks' bounds contradict each other: only device_ns is known
+#   none           nothing told of its execution
+DEVICE_CLOCKS: Final = ("device", "device_late", "kernel_seen", "proxy_seen", "contradictory", "none")
+
+# `cut_off`: its communicator ended first; `unseen`: it must have ended, but not all its channels told so.
+DEVICE_STATES: Final = ("ended", "cut_off", "under_way", "unseen")
 
 PHASES: Final = ("forward", "backward", "optimizer")
 STEP_MARK: Final = "step"  # a row of the phases table that says where a step begins and ends; no phase of one
@@ -136,6 +150,43 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "start_ns": "int64",
         "end_ns": "int64",
     },
+    # What NCCL did, an operation a row, as its profiler plugin saw it. One collective of torch may be several of them.
+    # The waits are sums over the steps (chunks) of its network proxies, which overlap: they compare with one another,
+    # not with its duration. They are null where no proxy took part.
+    "device_ops": {
+        "event": "int64",  # the row of `collectives` that it belongs to
+        "group": "name16",  # whose communicator it is
+        "communicator": "name16",  # NCCL's id of it, the same in all its ranks
+        "name": "name16",  # that the communicator was given
+        "order": "int64",  # n-th operation of its communicator, from 0
+        "seq": "int64",  # NCCL's number, of each operation of a communicator apart; null for messages
+        "message": "int64",  # n-th message to, or from, this peer in the communicator; null for collectives
+        "op": "name8",
+        "dtype": "name8",  # as NCCL counted: all_gather and broadcast in int8
+        "bytes": "int64",  # of all_gather and reduce_scatter each rank's part, of others the whole
+        "peer": "int32",  # rank in the communicator: root, source or destination
+        "algorithm": "name8",  # NCCL's words: RING, TREE, NVLS, ...
+        "protocol": "name8",  # LL, LL128, SIMPLE
+        "channels": "int32",
+        "enqueued_ns": "int64",  # NCCL had handed it to the device
+        "start_ns": "int64",  # its first channel began
+        "end_ns": "int64",  # its last channel ended
+        "error_ns": "int64",  # start and end are right to this much; null where they are bounds
+        "device_ns": "int64",  # first start to last end by the device's own clock
+        "clock": "name8",
+        "state": "name8",
+        "graph": "int16",  # 1: replayed by a CUDA graph
+        "copy_engine": "int16",  # 1: moved by copy engines, which tell no times
+        "send_gpu_ns": "int64",  # for the GPU to have data to send
+        "send_peer_ns": "int64",  # for the receiver to have room
+        "send_network_ns": "int64",  # for the network to have sent
+        "recv_network_ns": "int64",  # for data to come in
+        "recv_flush_ns": "int64",  # until it is visible to the GPU
+        "recv_gpu_ns": "int64",  # for the GPU to have used it
+        "sent_bytes": "int64",
+        "received_bytes": "int64",
+        "steps": "int64",
+    },
     # Readings of the node's links and devices, by one rank of each node. Of equal values in a row there are the
     # first and the last.
     "counters": {
@@ -149,9 +200,10 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "time_ns": "int64",
         "events": "int64",  # collectives seen
         "hook_ns": "int64",  # CPU time of our hooks on the job's threads
-        "flush_ns": "int64",  # CPU time of the flush thread
+        "flush_ns": "int64",  # CPU time of the recorder's own threads
         "dropped": "int64",  # collectives not recorded for want of room
         "written_bytes": "int64",
+        "window_ns": "int64",  # how long the job stood still for deep windows
     },
 }
 

@@ -25,7 +25,7 @@ _ONE_THREAD: Final = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 def parse(data: bytes, table: str) -> tuple[pa.Table, bool]:
-    """Rows of a table file, latest row per event, collectives in the order of issue.
+    """Rows of a table file; of collectives the latest row per event, in the order of issue.
 
     Args:
         data: Content of the file; may end or be wrong anywhere.
@@ -38,7 +38,7 @@ def parse(data: bytes, table: str) -> tuple[pa.Table, bool]:
     schema = arrow_schema(table)
     reader = _Batches(data, schema)
     rows = pa.Table.from_batches(list(reader), schema=schema).unify_dictionaries().combine_chunks()
-    return _ordered(_latest(rows)), reader.whole
+    return _ordered(_latest(rows)) if table == "collectives" else rows, reader.whole
 
 
 class _Batches:
@@ -86,8 +86,6 @@ def _column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
 
 def _latest(rows: pa.Table) -> pa.Table:
     """Without the rows a later row of the same event replaced."""
-    if "event" not in rows.column_names:
-        return rows
     keep = latest_rows(from_arrow(one_array(rows, "event")))
     return rows if keep.size == rows.num_rows else _take(rows, keep)
 
@@ -101,8 +99,6 @@ def latest_rows(events: Integers) -> NDArray[np.intp]:
 
 
 def _ordered(rows: pa.Table) -> pa.Table:
-    if "issued_ns" not in rows.column_names:
-        return rows
     issued = from_arrow(one_array(rows, "issued_ns"))
     if (issued[1:] >= issued[:-1]).all():
         return rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -9,6 +11,20 @@ from pathlib import Path
 
 import pytest
 from job_runs import Job, Launch, execute
+
+from commlens.profiler.built import build_native
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment of a job that uses the native recorder, compiled once for all tests that ask for it."""
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("no C++ compiler here")
+    folder = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "COMMLENS_CACHE", str(folder))
+        build_native()
+    return {"COMMLENS_RECORDER": "native", "COMMLENS_CACHE": str(folder)}
 
 
 @pytest.fixture

@@ -51,9 +51,13 @@ class Job:
 
 
 def execute(command: list[str], env: Mapping[str, str | None], cwd: Path, timeout: float = 120) -> Job:
-    """Runs a command without COMMLENS but for what `env` says; None takes a variable away."""
+    """Runs a command without COMMLENS but for what `env` says; None takes a variable away.
+
+    The recorder in Python is used, whatever was built for the user; COMMLENS_TEST_RECORDER names another for all jobs.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COMMLENS")}
-    merged = {**inherited, "OMP_NUM_THREADS": "1", **env}
+    recorder = os.environ.get("COMMLENS_TEST_RECORDER", "python")
+    merged = {**inherited, "OMP_NUM_THREADS": "1", "COMMLENS_RECORDER": recorder, **env}
     process = subprocess.Popen(
         command,
         cwd=cwd,

@@ -119,8 +119,11 @@ class Compared:
         return float(100 * (medians - 1)), float(100 * (each - 1))
 
 
-def compare(rank: Rank, seen: dict[str, Any]) -> Compared:
-    """Pairs rows and spans in their order: both follow the queue of one group."""
+def compare(rank: Rank, seen: dict[str, Any], with_copies: bool) -> Compared:
+    """Pairs rows and spans in their order: both follow the queue of one group.
+
+    With copies, a reduce_scatter is as the recorder in Python sees it: with what torch copies before and after.
+    """
     rows = [row for row in rank.table("collectives").to_pylist() if seen["began"] <= row["issued_ns"] <= seen["ended"]]
     spans = [span for span in seen["spans"] if span[0].startswith("gloo:")]
     assert len(rows) == len(spans) == len(LABELS)
@@ -129,23 +132,24 @@ def compare(rank: Rank, seen: dict[str, Any]) -> Compared:
     copies = np.array([start + duration for name, start, duration in seen["spans"] if name == "aten::copy_"])
     calls = np.array([start for name, start, _ in seen["spans"] if name == "c10d::_reduce_scatter_base_"])
     for i, label in enumerate(LABELS):
-        if label == "reduce_scatter":
+        if label == "reduce_scatter" and with_copies:
             starts[i] = calls[np.searchsorted(calls, starts[i], side="right") - 1]
             ends[i] = copies[np.searchsorted(copies, ends[i])]
     return Compared(rows, [name for name, _, _ in spans], starts, ends)
 
 
-def profiled(launch: Launch, folder: Path) -> list[Compared]:
+def profiled(launch: Launch, folder: Path, env: dict[str, str]) -> list[Compared]:
     """Runs the job, recorded and profiled."""
-    job = launch(JOB, 2, str(folder), env={"COMMLENS": str(folder / "runs")}, timeout=300)
+    job = launch(JOB, 2, str(folder), env={"COMMLENS": str(folder / "runs"), **env}, timeout=300)
     assert job.rc == 0, job.stderr
     run = open_run(folder / "runs")
     assert list(run.ranks) == [0, 1]
-    return [compare(rank, json.loads((folder / f"{number}.json").read_text())) for number, rank in run.ranks.items()]
+    seen = [json.loads((folder / f"{number}.json").read_text()) for number in run.ranks]
+    return [compare(rank, each, not env) for rank, each in zip(run.ranks.values(), seen, strict=True)]
 
 
 def test_counts_and_durations_are_those_of_the_profiler(launch: Launch, tmp_path: Path) -> None:
-    for rank in profiled(launch, tmp_path):
+    for rank in profiled(launch, tmp_path, {}):
         ops = ["all_reduce" if label == "ddp" else label.removeprefix("async ") for label in LABELS]
         assert [row["op"] for row in rank.rows] == ops
         assert rank.names == [f"gloo:{op.replace('reduce_scatter', 'all_reduce')}" for op in ops]
@@ -163,3 +167,11 @@ def check_unseen_ends(rank: Compared) -> None:
     assert all(row["completed_ns"] > end - MS for row, end in zip(rows, ends, strict=True))
     # Gloo's two threads take the first two; when they get free for the others is what nobody sees.
     assert [row["started_ns"] is None for row in rows] == [False] * 2 + [True] * (REPEATS - 2)
+
+
+def test_the_native_recorder_sees_what_the_profiler_sees(launch: Launch, tmp_path: Path, built: dict[str, str]) -> None:
+    for rank in profiled(launch, tmp_path, built):
+        assert {row["timing"] for row in rank.rows} == {"host"}
+        assert {row["bucket"] for row in rank.rows[: BUCKETS * STEPS]} == set(range(BUCKETS))
+        errors = {label: rank.errors_percent(label) for label in dict.fromkeys(LABELS)}
+        assert all(abs(one_by_one) < 1 for _, one_by_one in errors.values()), errors

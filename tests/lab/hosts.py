@@ -274,7 +274,7 @@ def _inherited() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("COMMLENS", "LAB_"))}
     # c10d warns about host names that cannot be looked up: there is no name server in here.
     quiet = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    return kept | quiet
+    return kept | quiet | {"COMMLENS_RECORDER": "python"}  # the native one reads the clock behind skew's back
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> bool:

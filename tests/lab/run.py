@@ -119,7 +119,9 @@ def torchrun(
 def _environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COMMLENS", "LAB_"))}
     paths = [str(LAB.parent), str(LAB.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
+    # The native recorder sees when Gloo's threads end, which the link makes end later.
+    fixed = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "COMMLENS_RECORDER": "python"}
+    return {**inherited, **fixed, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _wait(process: subprocess.Popen[bytes], meet: Path, timeout_s: float, hangs: bool) -> bool:

@@ -77,14 +77,14 @@ def test_when_the_first_optimizer_is_gone_the_next_takes_over(phases: Phases) ->
 
 
 def test_buckets_are_numbered_in_order_within_a_backward(phases: Phases) -> None:
-    phases.bucket_bytes = {"0": [[400, 100, 100]]}
-    assert phases.bucket("0", "all_reduce", 400) == MISSING  # outside a backward
+    phases.buckets.lay_out({"0": [[400, 100, 100]]})
+    assert phases.buckets.of("0", "all_reduce", 400) == MISSING  # outside a backward
     for _ in range(2):
         backward = object()
         phases.enter(BACKWARD, backward)
-        assert phases.bucket("0", "all_reduce", 400) == 0
-        assert phases.bucket("0", "all_reduce", 7) == MISSING
-        assert phases.bucket("0", "broadcast", 100) == MISSING
-        assert phases.bucket("1", "all_reduce", 100) == MISSING
-        assert [phases.bucket("0", "all_reduce", 100) for _ in range(3)] == [1, 2, MISSING]
+        assert phases.buckets.of("0", "all_reduce", 400) == 0
+        assert phases.buckets.of("0", "all_reduce", 7) == MISSING
+        assert phases.buckets.of("0", "broadcast", 100) == MISSING
+        assert phases.buckets.of("1", "all_reduce", 100) == MISSING
+        assert [phases.buckets.of("0", "all_reduce", 100) for _ in range(3)] == [1, 2, MISSING]
         phases.leave(BACKWARD, backward)

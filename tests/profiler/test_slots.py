@@ -18,9 +18,9 @@ def test_a_drained_row_is_what_was_issued() -> None:
     (row,) = slots.drain(200)
     values = {name: row[name].item() for name in row.dtype.names}
     assert values == {
-        "event": 7, "seq": 7, "in_bytes": 8, "out_bytes": 16, "issued_ns": 100, "completed_ns": -1, "waited_ns": -1,
-        "blocked_ns": -1, "due_ns": -1, "group_size": 2, "peer": -1, "step": 5, "bucket": -1, "group": 1, "op": 2,
-        "dtype": 3, "timing": HOST, "thread": 0,
+        "event": 7, "seq": 7, "in_bytes": 8, "out_bytes": 16, "issued_ns": 100, "started_ns": -1,
+        "completed_ns": -1, "waited_ns": -1, "blocked_ns": -1, "due_ns": -1, "group_size": 2,
+        "peer": -1, "step": 5, "bucket": -1, "group": 1, "op": 2, "dtype": 3, "timing": HOST, "thread": 0,
     }  # fmt: skip
 
 

@@ -46,6 +46,13 @@ def test_every_column_comes_back(tmp_path: Path) -> None:
     assert {row["name"] for row in rows} == {None} == {row["thread"] for row in rows}
 
 
+def test_several_operations_of_one_collective_are_kept(tmp_path: Path) -> None:
+    writer = RankWriter(tmp_path, 0)
+    writer.append("device_ops", {"event": np.array([7, 7]), "order": np.array([0, 1])})
+    writer.close()
+    assert Rank(0, writer.path, {}).table("device_ops").column("order").to_pylist() == [0, 1]
+
+
 def test_vocabularies_grow_between_batches(tmp_path: Path) -> None:
     writer = RankWriter(tmp_path, 0)
     words = ["w", "dp", "tp", "café"]

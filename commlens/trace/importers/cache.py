@@ -26,10 +26,11 @@ _MOST: Final = 16  # runs kept in a folder; the ones not used for longest go fir
 _REVISION: Final = 3  # of the importers: a new one makes every run anew
 
 
-def cached_run(files: Sequence[Path], rank_regex: str | None, progress: Progress | None) -> Path:
+def cached_run(files: Sequence[Path], rank_regex: str | None, progress: Progress | None, most: int = _MOST) -> Path:
     """The run folder made from `files`, from the cache if their content is the same as then.
 
-    It is kept in the folder that COMMLENS_CACHE names, else beside the first file, else in the user's cache.
+    It is kept in the folder that COMMLENS_CACHE names, else beside the first file, else in the user's cache; of more
+    than `most` runs there the ones not used for longest go.
 
     Raises:
         TraceError: No file can be read.
@@ -44,7 +45,7 @@ def cached_run(files: Sequence[Path], rank_regex: str | None, progress: Progress
                 os.utime(folder / key)
             return folder / key
     folder = next((each for each in folders if _is_writable(each)), folders[-1])
-    return _made(folder, key, files, rank_regex, progress)
+    return _made(folder, key, files, rank_regex, progress, most)
 
 
 def import_run(
@@ -103,13 +104,15 @@ def _is_writable(folder: Path) -> bool:
     return os.access(nearest, os.W_OK | os.X_OK) and bool(nearest.stat().st_mode & 0o222)
 
 
-def _made(folder: Path, key: str, files: Sequence[Path], rank_regex: str | None, progress: Progress | None) -> Path:
+def _made(
+    folder: Path, key: str, files: Sequence[Path], rank_regex: str | None, progress: Progress | None, most: int
+) -> Path:
     part = folder / f".{key}.{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part.mkdir()
         convert(files, part, f"imported-{key}", rank_regex, progress)
-        _prune(folder)
+        _prune(folder, most)
         return _in_place(part, folder / key)
     except OSError as error:
         raise WriteError(
@@ -129,13 +132,13 @@ def _in_place(part: Path, path: Path) -> Path:
     return path
 
 
-def _prune(folder: Path) -> None:
+def _prune(folder: Path, most: int) -> None:
     """Makes room for one more run."""
     used = {}
     for file in folder.glob(f"[!.]*/{RUN_FILE}"):
         with contextlib.suppress(OSError):  # another process makes room as well
             used[file.parent] = file.parent.stat().st_mtime_ns
-    for old in sorted(used, key=lambda path: used[path])[: -_MOST + 1]:
+    for old in sorted(used, key=lambda path: used[path])[: -most + 1]:
         with contextlib.suppress(OSError):
             gone = old.rename(folder / f".{uuid.uuid4().hex}")  # at once: half a run would be taken for a whole one
             shutil.rmtree(gone, ignore_errors=True)

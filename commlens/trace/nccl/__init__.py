@@ -1,0 +1,1 @@
+"""What NCCL's profiler plugin of commlens wrote: `nccl-<host>-<process>.events`, a file a process."""
