@@ -88,6 +88,8 @@ class RankTruth:
     ddp: bool = False
     info: dict[str, Any] = field(default_factory=dict)
     overhead: dict[str, int] | None = None
+    counters: Sequence[tuple[int, str, str, int]] = ()  # (time_ns, device, counter, value)
+    device_ops: dict[str, Any] | None = None  # columns, as `operation_columns` in test_device_operations makes them
 
 
 def write_run(path: Path, ranks: dict[int, RankTruth], world_size: int | None = None, backend: str = "gloo") -> Path:
@@ -120,6 +122,10 @@ def _write_rank(path: Path, number: int, truth: RankTruth, head: dict[str, Any])
         writer.append("phases", _phase_columns(truth.phases))
     if truth.kernels:
         writer.append("kernels", _kernel_columns(truth.kernels))
+    if truth.counters:
+        writer.append("counters", _counter_columns(truth.counters))
+    if truth.device_ops is not None:
+        writer.append("device_ops", truth.device_ops)
     if truth.overhead is not None:
         values = {name: np.array([truth.overhead.get(name, 0)], np.int64) for name in TABLES["overhead"]}
         writer.append("overhead", values)
@@ -164,6 +170,16 @@ def _kernel_columns(rows: Sequence[Kernel]) -> dict[str, Any]:
         "kind": (np.array([KERNEL_KINDS.index(row.kind) for row in rows], np.int64), list(KERNEL_KINDS)),
         "name": (np.array([names.index(row.name) for row in rows], np.int64), names),
         **{name: np.array([getattr(row, name) for row in rows], np.int64) for name in numbers},
+    }
+
+
+def _counter_columns(rows: Sequence[tuple[int, str, str, int]]) -> dict[str, Any]:
+    devices, counters = (sorted({row[place] for row in rows}) for place in (1, 2))
+    return {
+        "time_ns": np.array([row[0] for row in rows], np.int64),
+        "device": (np.array([devices.index(row[1]) for row in rows], np.int64), devices),
+        "counter": (np.array([counters.index(row[2]) for row in rows], np.int64), counters),
+        "value": np.array([row[3] for row in rows], np.int64),
     }
 
 

@@ -11,10 +11,10 @@ from commlens.analyzers.across.lateness import FEWEST_STEPS, STEP
 from commlens.analyzers.path_lines import CriticalPath
 from commlens.analyzers.ranks import RankFacts, failed_hook
 from commlens.analyzers.report import Abstention
-from commlens.analyzers.steps import INFERRED, NONE
+from commlens.analyzers.steps import IN_WINDOWS, INFERRED, NONE
+from commlens.analyzers.windows import NEVER, paused_spans, read_windows
+from commlens.trace.windows import WRITTEN
 
-_LATER = "not part of this version yet"
-_NOT_YET = (Abstention("links", _LATER, "network counters"),)
 _JOIN = ("wait-transfer-split", "cost-model", "stragglers", "critical-path")
 
 
@@ -31,10 +31,12 @@ def find_abstentions(
         *_steps(ranks),
         *_unknown_ends(ranks),
         *_unseen(ranks, infos),
+        *_outside_windows(ranks),
+        *_in_graphs(ranks, infos),
+        *_paused(infos),
         *_forward(ranks, infos),
         *_missing(missing),
         *_joining(ranks, joined, path),
-        *_NOT_YET,
     )
 
 
@@ -118,6 +120,58 @@ def _unknown_ends(ranks: Sequence[RankFacts]) -> list[Abstention]:
 def _unseen(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) -> list[Abstention]:
     reasons = sorted({r for rank in ranks if (r := failed_hook(infos.get(rank.rank, {}), "collectives"))})
     return [Abstention("unseen-collectives", reason, "a torch that has them") for reason in reasons]
+
+
+def _outside_windows(ranks: Sequence[RankFacts]) -> list[Abstention]:
+    """Steps whose collectives are known by their issue alone."""
+    some = [r for r in ranks if r.steps.how == IN_WINDOWS and r.steps.index.size < r.steps.count]
+    if not some:
+        return []
+    steps = max(some, key=lambda r: r.steps.count).steps
+    reason = (
+        f"{steps.index.size} of {steps.count} steps are inside deep windows: when collectives ran on the device in the"
+        " others is not known"
+    )
+    return [Abstention("outside-windows", reason, "more deep windows: COMMLENS_WINDOW=steps=3,every=500")]
+
+
+def _in_graphs(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) -> list[Abstention]:
+    """Collectives of replayed CUDA graphs pass no hook."""
+    graphs = {rank: info["cuda_graphs"] for rank, info in infos.items() if isinstance(info.get("cuda_graphs"), dict)}
+    held = {rank: each for rank, each in graphs.items() if each.get("replays") and each.get("collectives_captured")}
+    by_plugin = {r.rank: r.operations.graph for r in ranks if r.operations is not None and r.operations.graph}
+    if not held and not by_plugin:
+        return []
+    most = max((int(each["collectives_captured"]) for each in held.values()), default=0)
+    captured = f"collectives ({most} at most)" if most else "collectives"
+    reason = (
+        f"{captured} were captured into CUDA graphs that are replayed: {_replays_seen(by_plugin)}"
+        f" ({name_ranks(held or by_plugin)}){_seen_in_windows(infos, held)}"
+    )
+    return [Abstention("graph-replays", reason, "deep windows, which see the kernels of replays, or an eager step")]
+
+
+def _replays_seen(by_plugin: Mapping[int, int]) -> str:
+    """Whether anybody saw the replays."""
+    if not by_plugin:
+        return "their replays were not seen"
+    count = f"{sum(by_plugin.values()):,}"
+    return f"NCCL's plugin saw {count} operations of their replays, which belong to no recorded collective"
+
+
+def _seen_in_windows(infos: Mapping[int, Mapping[str, Any]], ranks: Iterable[int]) -> str:
+    held = list(ranks)
+    seen = bool(held) and all(any(each.state in WRITTEN for each in read_windows(infos[rank])) for rank in held)
+    return "; inside deep windows their kernels were" if seen else ""
+
+
+def _paused(infos: Mapping[int, Mapping[str, Any]]) -> list[Abstention]:
+    spans = sorted({span for info in infos.values() for span in paused_spans(info)})
+    if not spans:
+        return []
+    words = ", ".join(f"{first}-{end - 1}" if end < NEVER else f"{first} on" for first, end in spans if end > first)
+    reason = f"recording was paused: nothing is known of collectives in steps {words}"
+    return [Abstention("paused", reason, "a recording without pauses")] if words else []
 
 
 def _forward(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) -> list[Abstention]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commlens.analyzers.blocked import Blocked
 from commlens.analyzers.columns import Columns
 from commlens.analyzers.intervals import Intervals, Ints, intersect, length, length_within, merge, shared_within
 from commlens.analyzers.lanes import Lanes
-from commlens.analyzers.steps import Steps
+from commlens.analyzers.steps import IN_WINDOWS, Steps
 from commlens.trace.schema import MISSING
 
 _OURS = {"dispatcher", "native"}  # sources that see every wait
@@ -84,20 +85,21 @@ def in_flight(columns: Columns) -> Intervals:
     return merge(started[known], completed[known])
 
 
-def unanswerable(columns: Columns, lanes: Lanes | None, blocked: Blocked) -> str | None:
+def unanswerable(columns: Columns, lanes: Lanes | None, blocked: Blocked, steps: Steps) -> str | None:
     """Why this rank's standstill cannot be told, or None where it can.
 
     A host's wait on a CUDA collective only orders streams: how long it took says nothing of the
     device, so ranks whose collectives are timed on the device need their compute kernels as well.
     """
     rows, timing = columns.collectives, columns.words["timing"]
+    asked = _asked(rows["issued_ns"], steps)
     if not rows["issued_ns"].size:
         # A profiler that saw kernels would have seen those of collectives.
         seen = lanes is not None and not lanes.unclassified_count and lanes.compute.starts.size
         return None if seen else "no collective was recorded"
-    if np.mean(timing.equals("enqueue_only")) > 0.5:
+    if np.mean(timing.equals("enqueue_only")[asked]) > 0.5:
         return "only the host's call of most collectives is known, not when they ran on the device"
-    device = np.mean(timing.equals("device")) > 0.5
+    device = np.mean(timing.equals("device")[asked]) > 0.5
     if device and (lanes is None or not lanes.compute.starts.size):
         return "collectives were timed on the device, but its compute was not recorded"
     if lanes is not None and not device:
@@ -107,6 +109,14 @@ def unanswerable(columns: Columns, lanes: Lanes | None, blocked: Blocked) -> str
     if not (blocked.known.any() or (rows["completed_ns"] != MISSING).any()):
         return "no collective has a known end, and no wait for one was seen"
     return None
+
+
+def _asked(issued: Ints, steps: Steps) -> NDArray[np.bool_]:
+    """Rows whose times matter, shape (rows,): those in analysed steps where only these are known of the device."""
+    if steps.how != IN_WINDOWS or not steps.index.size:
+        return np.ones(issued.size, bool)
+    inside = length_within(steps.window, issued, issued + 1) > 0
+    return inside if inside.any() else np.ones(issued.size, bool)
 
 
 def _phases(columns: Columns) -> Intervals:

@@ -6,6 +6,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class NcclChoice:
+    """What NCCL chose most often for the collectives of a line, in its words.
+
+    Attributes:
+        algorithm: RING, TREE, NVLS, ...; None where it does not tell, as of messages.
+        protocol: LL, LL128 or SIMPLE; None likewise.
+        channels: on which it ran; None likewise.
+        share: of `operations` for which it chose this, 0..1.
+        operations: of NCCL that belong to the line's collectives, over all ranks; a collective may be several.
+        graph: operations of the same group, operation and size that CUDA graphs replayed: the line does not count them.
+    """
+
+    algorithm: str | None
+    protocol: str | None
+    channels: int | None
+    share: float
+    operations: int
+    graph: int
+
+
+@dataclass(frozen=True)
 class CollectiveLine:
     """All collectives of one group, operation and message size, over all ranks.
 
@@ -36,6 +57,7 @@ class CollectiveLine:
         exposed_ms_per_step: median over steps, mean over all ranks with a time budget.
         exposed_wait_ms_per_step: the part of it that waits for late ranks, mean over steps and ranks.
         timing: what the ends mean (`trace.schema.TIMINGS`), the most common one or "mixed".
+        nccl: what NCCL chose, None where its plugin saw none of the operations.
     """
 
     group: str
@@ -62,3 +84,4 @@ class CollectiveLine:
     exposed_ms_per_step: float | None
     exposed_wait_ms_per_step: float | None
     timing: str
+    nccl: NcclChoice | None = None

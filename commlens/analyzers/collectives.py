@@ -15,6 +15,7 @@ from commlens.analyzers.across.transfers import ALIGNED, BLURRED, CLOCK_FREE, Co
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.grouped import Floats, sums
 from commlens.analyzers.intervals import Ints, distinct
+from commlens.analyzers.nccl_lines import nccl_choices
 from commlens.analyzers.pooled import Pool
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.ops import busbw_factor
@@ -86,6 +87,7 @@ class _Table:
         self.wait_ns = self.pool.percentiles(self.wait, *_SHARES.values())
         self.shortest_ns = self.pool.percentiles(lambda p: joined.waits[p].shortest_ns, *_SHARES.values())
         self.mean_wait_ns = _over(self.pool.sums(self.wait), self.pool.known(self.wait))
+        self.nccl = nccl_choices(self.pool)
         self.rows_per_step = self._rows_per_step()
         self.exposed_ms = self._exposed_ms()
         steps = sum(facts.steps.index.size for facts in ranks if facts.budget is not None)
@@ -181,6 +183,7 @@ def _line(table: _Table, kind: int) -> CollectiveLine:
         exposed_ms_per_step=_known(table.exposed_ms[kind]),
         exposed_wait_ms_per_step=_known(table.exposed_wait_ms[kind]),
         timing=table.timing[kind],
+        nccl=table.nccl[kind],
     )
 
 

@@ -22,9 +22,9 @@ _NUMBERS = [
 ]  # fmt: skip
 _SMALL = frozenset({"group_size", "thread", "peer"})
 _WORDS = ["group", "group_desc", "op", "dtype", "source", "timing"]
-_PHASES = ["phase", "name", "start_ns", "end_ns", "thread"]
+_PHASES = ["phase", "name", "start_ns", "end_ns", "step", "thread"]
 _KERNELS = ["kind", "name", "blocks", "launched_ns", "start_ns", "end_ns"]
-_OVERHEAD = ["time_ns", "events", "hook_ns", "flush_ns", "dropped", "written_bytes"]
+_OVERHEAD = ["time_ns", "events", "hook_ns", "flush_ns", "dropped", "written_bytes", "window_ns"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def read_columns(rank: Rank) -> Columns:
         numbers,
         (numbers["completed_ns"] != MISSING) | _told_over(rank.info, _ints(raw["event"])),
         words,
-        {name: _ints(phases[name]) for name in ("start_ns", "end_ns", "thread")},
+        {name: _ints(phases[name]) for name in ("start_ns", "end_ns", "step", "thread")},
         {name: Column(_small(phases[name]), rank.vocabulary("phases", name)) for name in ("phase", "name")},
         {name: _ints(values) for name, values in rank.columns("overhead", _OVERHEAD).items()},
         {name: _ints(kernels[name]) for name in ("blocks", "launched_ns", "start_ns", "end_ns")},

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.matching import BY_ORDER, Matched
+from commlens.analyzers.device_coverage import DeviceCoverage, find_device_coverage, plugin_errors
 from commlens.analyzers.ranks import RankFacts
+from commlens.analyzers.windows import WindowLine, window_lines
 from commlens.trace.schema import TABLES
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ class Coverage:
         truncated: damaged ends, by rank.
         damaged_ranks: ranks that could not be read.
         notes: what the reader of the run had to say.
+        windows: deep windows, and what became of them.
+        device_times: how far collectives of devices have the device's times; None where no device was recorded by
+            commlens.
     """
 
     collectives_seen: int
@@ -70,11 +75,14 @@ class Coverage:
     truncated: tuple[TruncatedRank, ...] = ()
     damaged_ranks: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    windows: tuple[WindowLine, ...] = ()
+    device_times: DeviceCoverage | None = None
 
 
 def find_coverage(run: Run, ranks: Sequence[RankFacts], joined: Joined) -> Coverage:
     """What was seen of the run."""
     seen, clocks = sum(r.analysed.size for r in ranks), joined.clocks
+    device = find_device_coverage(run, ranks)
     unclassified = [r.lanes.unclassified_count for r in ranks if r.lanes is not None]
     return Coverage(
         collectives_seen=seen,
@@ -96,7 +104,14 @@ def find_coverage(run: Run, ranks: Sequence[RankFacts], joined: Joined) -> Cover
             if rank.truncated
         ),
         damaged_ranks=tuple(run.damaged),
-        notes=tuple(run.notes),
+        notes=(
+            *run.notes,
+            *(note for rank in run.ranks.values() for note in rank.notes),
+            *(device.notes if device is not None else ()),
+            *plugin_errors(run),
+        ),
+        windows=window_lines({number: rank.info for number, rank in run.ranks.items()}),
+        device_times=device,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from commlens.analyzers.columns import Columns
 from commlens.analyzers.intervals import Intervals, Ints, length_within, merge, subtract
+from commlens.analyzers.windows import Window
 from commlens.trace.schema import COMMUNICATION, COMPUTE, COPY, MISSING, UNCLASSIFIED
 
 
@@ -24,7 +26,7 @@ class Lanes:
         compute, communication, copies, unclassified: merged intervals.
         pending: when at least one kernel was launched and had not begun, merged.
         unclassified_count: kernels with a name like communication's that no table knows.
-        span: from the first kernel's start to the last one's end, merged.
+        span: from the first kernel's start to the last one's end, of each deep window where there are any, merged.
     """
 
     compute: Intervals
@@ -74,8 +76,13 @@ class Lanes:
         return own
 
 
-def find_lanes(columns: Columns) -> Lanes | None:
-    """The lanes of a rank, None where nothing that ran on a device was recorded."""
+def find_lanes(columns: Columns, windows: Sequence[Window] = ()) -> Lanes | None:
+    """The lanes of a rank, None where nothing that ran on a device was recorded.
+
+    Args:
+        columns: of one rank.
+        windows: deep windows that it recorded; between them nothing is known of its devices.
+    """
     rows, kind = columns.kernels, columns.kernel_words["kind"]
     if not rows["start_ns"].size:
         return None
@@ -92,7 +99,16 @@ def find_lanes(columns: Columns) -> Lanes | None:
         unclassified=of(UNCLASSIFIED),
         pending=merge(rows["launched_ns"][launched], rows["start_ns"][launched]),
         unclassified_count=int(np.count_nonzero(kind.equals(UNCLASSIFIED))),
-        span=merge(rows["start_ns"].min(keepdims=True), rows["end_ns"].max(keepdims=True)),
+        span=_span(rows["start_ns"], rows["end_ns"], windows),
+    )
+
+
+def _span(starts: Ints, ends: Ints, windows: Sequence[Window]) -> Intervals:
+    begins = np.array(sorted(each.start_ns for each in windows if each.start_ns is not None)[1:], np.int64)
+    which = np.searchsorted(begins, starts, side="right")
+    seen = np.unique(which)
+    return merge(
+        np.array([starts[which == each].min() for each in seen]), np.array([ends[which == each].max() for each in seen])
     )
 
 

@@ -21,6 +21,8 @@ class Overhead:
             measures at its start with the same hook on an operator that communicates with nobody.
         percent_of_step: hooks and CPU time of the flush thread over analysed time, mean over ranks.
             An upper bound: what overlapped a wait, or ran on another core, cost the job nothing.
+        windows_ms: how long the job stood still for deep windows, the most of any rank; None where there were none. It
+            is not part of the other numbers: the steps that it fell into are not analysed as light ones.
         trace_bytes: size on disk of all ranks' tables.
         bytes_per_collective: trace_bytes over the collectives seen.
     """
@@ -30,6 +32,7 @@ class Overhead:
     percent_of_step: float | None
     trace_bytes: int
     bytes_per_collective: float | None
+    windows_ms: float | None = None
 
 
 def find_overhead(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) -> Overhead:
@@ -51,6 +54,7 @@ def find_overhead(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, A
         percent_of_step=round(100 * sum(known) / len(known), 4) if known else None,
         trace_bytes=written,
         bytes_per_collective=round(written / sum(events), 2) if sum(events) else None,
+        windows_ms=round(held / 1e6, 3) if (held := max((_total(r, "window_ns") for r in ranks), default=0)) else None,
     )
 
 

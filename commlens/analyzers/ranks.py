@@ -10,10 +10,12 @@ from commlens.analyzers.blocked import Blocked, find_blocked
 from commlens.analyzers.budget import Budget, overlap_whole_trace, split_steps, unanswerable
 from commlens.analyzers.columns import Columns, read_columns
 from commlens.analyzers.contention import Slowed, find_slowed
+from commlens.analyzers.device_operations import DeviceOperations, find_operations, read_operations
 from commlens.analyzers.identity import Identity, identify
 from commlens.analyzers.intervals import Ints, length_within
 from commlens.analyzers.lanes import Lanes, find_lanes
-from commlens.analyzers.steps import Steps, find_steps, no_steps
+from commlens.analyzers.steps import IN_WINDOWS, Steps, find_steps, no_steps
+from commlens.analyzers.windows import Unfit, recorded_windows, unfit_steps
 from commlens.trace.schema import MISSING
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class RankFacts:
         trace_bytes: size of its tables on disk.
         exposed_ns: standstill in analysed steps of each collective row, shape (rows,).
         analysed: which collective rows were issued in analysed steps, shape (rows,).
+        operations: what NCCL did, None where its plugin was not there.
     """
 
     who: Identity
@@ -55,6 +58,7 @@ class RankFacts:
     trace_bytes: int
     exposed_ns: Ints
     analysed: Ints
+    operations: DeviceOperations | None = None
 
     @property
     def rank(self) -> int:
@@ -63,18 +67,26 @@ class RankFacts:
 
     @property
     def unknown_ends(self) -> int:
-        """Collectives with neither a known end nor a wait that was seen."""
-        return int(((self.columns.collectives["completed_ns"] == MISSING) & ~self.blocked.known).sum())
+        """Collectives with neither a known end nor a wait that was seen; inside deep windows where only these count."""
+        unknown = (self.columns.collectives["completed_ns"] == MISSING) & ~self.blocked.known
+        return int((unknown & (self.analysed > 0) if self.steps.how == IN_WINDOWS else unknown).sum())
 
 
-def rank_facts(rank: Rank) -> RankFacts:
-    """Analyse one rank by itself. Its tables are read for that and let go of."""
+def rank_facts(rank: Rank, unfit: Unfit | None = None) -> RankFacts:
+    """Analyse one rank by itself. Its tables are read for that and let go of.
+
+    Args:
+        rank: the rank.
+        unfit: steps that are not analysed; None: as its own rank.json says.
+    """
     columns = read_columns(rank)
+    windows = recorded_windows(rank.info, {trace.first_step for trace in rank.windows})
+    operations = read_operations(rank)
     rank.forget()
-    who, lanes = identify(rank), find_lanes(columns)
-    steps = find_steps(columns) if who.timed else no_steps()
+    who, lanes = identify(rank), find_lanes(columns, windows)
+    steps = find_steps(columns, windows, unfit or unfit_steps([rank.info])) if who.timed else no_steps()
     blocked = find_blocked(columns, lanes, ddp_groups(rank.info))
-    blind = failed_hook(rank.info, "waits") or unanswerable(columns, lanes, blocked)
+    blind = failed_hook(rank.info, "waits") or unanswerable(columns, lanes, blocked, steps)
     blind = blind if who.timed else "the files tell how long collectives took, not when"
     refusal = blind or _refusal(rank.info, columns, lanes, steps)
     issued = columns.collectives["issued_ns"]
@@ -86,11 +98,12 @@ def rank_facts(rank: Rank) -> RankFacts:
         blocked=blocked,
         budget=None if refusal else split_steps(columns, lanes, steps, blocked),
         refusal=refusal,
-        overlap_whole_trace=None if blind else overlap_whole_trace(columns, blocked),
+        overlap_whole_trace=None if blind or steps.how == IN_WINDOWS else overlap_whole_trace(columns, blocked),
         slowed=find_slowed(columns, lanes, steps),
         trace_bytes=rank.trace_bytes,
         exposed_ns=blocked.per_row(length_within(steps.window, blocked.starts, blocked.ends)),
         analysed=length_within(steps.window, issued, issued + 1),  # 1 ns of each: 0 or 1
+        operations=None if operations is None else find_operations(operations, columns, steps),
     )
 
 

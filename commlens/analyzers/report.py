@@ -14,8 +14,11 @@ from commlens.analyzers.across.rank_lines import RankLine
 from commlens.analyzers.across.transfers import CostLine
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.contention import Contention
+from commlens.analyzers.counted.gpus import GpuLine
+from commlens.analyzers.counted.link_lines import LinkLine
 from commlens.analyzers.coverage import Coverage
 from commlens.analyzers.lane_lines import LaneLine
+from commlens.analyzers.nccl_lines import NcclReplays, NcclWaits
 from commlens.analyzers.overhead import Overhead
 from commlens.analyzers.path_lines import CriticalPath
 from commlens.analyzers.sizes import SizeBucket
@@ -171,6 +174,10 @@ class Report:
     abstentions: tuple[Abstention, ...]
     considered: tuple[Considered, ...] = ()
     track_record: tuple[Track, ...] = ()
+    links: tuple[LinkLine, ...] = ()
+    gpus: tuple[GpuLine, ...] = ()
+    nccl_waits: tuple[NcclWaits, ...] = ()
+    nccl_replays: tuple[NcclReplays, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: dicts, lists, strings, finite numbers and None."""
@@ -189,7 +196,10 @@ class Report:
             "device_lanes": [_plain(asdict(line)) for line in self.device_lanes],
             "contention": [_plain(asdict(line)) for line in self.contention],
             "progress": [_plain(asdict(each)) for each in self.progress],
-            "links": [],
+            "links": [_plain(asdict(line)) for line in self.links],
+            "gpus": [_plain(asdict(line)) for line in self.gpus],
+            "nccl_waits": [asdict(line) for line in self.nccl_waits],
+            "nccl_replays": [asdict(line) for line in self.nccl_replays],
             "overhead": _plain(asdict(self.overhead)),
             "findings": [_plain(asdict(finding)) for finding in self.findings],
             "abstentions": [asdict(abstention) for abstention in self.abstentions],

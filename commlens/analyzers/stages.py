@@ -14,20 +14,27 @@ from commlens.analyzers.across.transfers import cost_lines, measured
 from commlens.analyzers.advisor.advise import advise
 from commlens.analyzers.collectives import collective_lines
 from commlens.analyzers.contention import find_contention
+from commlens.analyzers.counted.gpus import gpu_lines
+from commlens.analyzers.counted.link_lines import link_lines
+from commlens.analyzers.counted.read_nodes import read_nodes
+from commlens.analyzers.counted.traffic import find_traffic
+from commlens.analyzers.counted.unread import NEEDS, why_unread
 from commlens.analyzers.coverage import find_coverage
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.find import find_findings
 from commlens.analyzers.findings.hangs import find_hangs
 from commlens.analyzers.lane_lines import lane_lines
+from commlens.analyzers.nccl_lines import nccl_replays, nccl_waits
 from commlens.analyzers.overhead import find_overhead
 from commlens.analyzers.path_lines import path_lines
 from commlens.analyzers.ranks import RankFacts, rank_facts
-from commlens.analyzers.report import Report, RunFacts, StepFacts
+from commlens.analyzers.report import Abstention, Report, RunFacts, StepFacts
 from commlens.analyzers.sizes import size_histogram
 from commlens.analyzers.steps import NONE
 from commlens.analyzers.summary import time_budget
 from commlens.analyzers.whatif.asked import Simulator, find_simulator
 from commlens.analyzers.whatif.ready import read_gradients
+from commlens.analyzers.windows import unfit_steps
 from commlens.trace.schema import IMPORTED, SOURCES
 
 if TYPE_CHECKING:
@@ -41,13 +48,16 @@ def analyze(run: Run) -> Report:
 
     report = commlens.analyze(commlens.open_run("commlens-runs/..."))
     """
-    ranks = [rank_facts(run.ranks[number]) for number in sorted(run.ranks)]
     infos = {number: rank.info for number, rank in run.ranks.items()}
+    unfit = unfit_steps(infos.values())
+    ranks = [rank_facts(run.ranks[number], unfit) for number in sorted(run.ranks)]
     joined = join(ranks)
     transfers = measured(ranks, joined)
     costs = cost_lines(transfers)
     lines = collective_lines(ranks, joined, costs, run.calibration)
     contention = find_contention(ranks)
+    traffic = find_traffic(ranks, joined, read_nodes(ranks, run.ranks), run.info.get("backend"))
+    links, gpus = link_lines(traffic), gpu_lines(traffic, infos)
     context = Context(
         ranks,
         joined,
@@ -59,7 +69,10 @@ def analyze(run: Run) -> Report:
         infos=infos,
         run=run.info,
         source=run.source,
+        traffic=traffic,
+        gpus=gpus,
     )
+    unread = [Abstention("links", why, NEEDS) for why in why_unread(ranks, infos, traffic, links)]
     hangs, progress, unsure = find_hangs(ranks, joined.matched, infos)
     path = path_lines(find_path(ranks, joined.waits, joined.clocks), ranks) if len(ranks) > 1 else None
     report = Report(
@@ -73,10 +86,14 @@ def analyze(run: Run) -> Report:
         critical_path=path,
         device_lanes=lane_lines(ranks),
         contention=contention,
+        links=links,
+        gpus=gpus,
+        nccl_waits=nccl_waits(ranks),
+        nccl_replays=nccl_replays(ranks),
         overhead=find_overhead(ranks, infos),
         progress=progress,
         findings=(*hangs, *find_findings(context)),
-        abstentions=(*unsure, *find_abstentions(ranks, infos, run.missing, joined, path)),
+        abstentions=(*unsure, *find_abstentions(ranks, infos, run.missing, joined, path), *unread),
     )
 
     def simulator() -> Simulator:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from commlens.analyzers.columns import Columns
 from commlens.analyzers.grouped import group_keys
-from commlens.analyzers.intervals import Intervals, Ints, distinct, merge
+from commlens.analyzers.intervals import Intervals, Ints, merge
 from commlens.analyzers.signature import repetition_starts
+from commlens.analyzers.windows import Span, Unfit, Window
 from commlens.trace.schema import MISSING, STEP_MARK
 
+_ALL_FIT = Unfit()
 WARM_UP = 2  # a job's first steps allocate, compile and open connections: never analysed
 
 FROM_OPTIMIZER = "from one end of the optimizer's step to the next"
 FROM_MARKS = "the profiler's step marks, to the end of the device work launched in them"
+IN_WINDOWS = "inside deep windows, to the end of the device work launched in each step"
 INFERRED = "inferred from the repeating signature"
 NONE = "none"
 
@@ -46,17 +49,25 @@ class Steps:
         return merge(self.start_ns, self.end_ns)
 
 
-def find_steps(columns: Columns) -> Steps:
+def find_steps(columns: Columns, windows: Sequence[Window] = (), unfit: Unfit = _ALL_FIT) -> Steps:
     """Steps of a rank: from step marks, else its optimizer, else from the repeating signature, else none.
 
-    The unfinished step at the end of the trace is dropped.
+    The unfinished step at the end of the trace is dropped. Where devices were recorded in deep windows, only the
+    steps inside them are analysed; else those that neither a window disturbed nor a pause left out, if any remain.
+
+    Args:
+        columns: of one rank.
+        windows: deep windows that it recorded.
+        unfit: steps that are not analysed.
     """
     marked = _marked(columns)
     if marked is not None:
         return marked
-    ends = _optimizer_ends(columns)
+    ends, numbers = _optimizer_ends(columns)
+    if ends.size and windows and columns.kernels["start_ns"].size:
+        return _in_windows(columns, ends, numbers, windows)
     if ends.size:
-        return _between(ends, FROM_OPTIMIZER, before=1)
+        return _fit(_between(ends, FROM_OPTIMIZER, before=1, numbers=numbers), unfit)
     if 2 * np.count_nonzero(columns.collectives["bytes"] == MISSING) > columns.collectives["bytes"].size:
         # Rows without a size look more alike than they are.
         return _between(ends, NONE, before=0)
@@ -122,18 +133,59 @@ def signature_tokens(columns: Columns) -> Ints:
     return group_keys([words["group"].codes, words["op"].codes, columns.collectives["bytes"]])[0]
 
 
-def _optimizer_ends(columns: Columns) -> Ints:
-    """Ends of the optimizer that stepped first, ns, ascending."""
+def _optimizer_ends(columns: Columns) -> tuple[Ints, Ints]:
+    """Ends of the optimizer that stepped first, ns, ascending, and the number of the step that each one ends."""
     rows = np.flatnonzero(columns.during("optimizer"))
     ends, names = columns.phases["end_ns"][rows], columns.phase_words["name"].codes[rows]
-    if not rows.size:
-        return ends
-    return distinct(ends[names == names[np.argmin(ends)]])
+    if rows.size:
+        own = names == names[np.argmin(ends)]
+        rows, ends = rows[own], ends[own]
+    ends, first = np.unique(ends, return_index=True)
+    numbers = columns.phases["step"][rows][first]
+    if (numbers == MISSING).any() or (np.diff(numbers) <= 0).any():
+        numbers = np.arange(ends.size, dtype=np.int64)
+    return ends, numbers
 
 
-def _between(bounds: Ints, how: str, before: int) -> Steps:
-    """Steps between consecutive bounds; `before` whole steps ended at the first bound."""
-    index = np.arange(bounds.size - 1, dtype=np.int64) + before
+def _in_windows(columns: Columns, ends: Ints, numbers: Ints, windows: Sequence[Window]) -> Steps:
+    """Whole steps inside deep windows; they end as marked ones do, when what was launched in them has run."""
+    bounds = np.maximum(ends, _device_end(columns, ends))
+    inside = np.zeros(numbers.size, bool)
+    for window in windows:
+        seen = (numbers >= window.first) & (numbers < window.end)
+        inside |= seen & (ends <= window.end_ns) if window.end_ns is not None else seen
+    inside[0] = False  # where it began is not known
+    inside[1:] &= (np.diff(numbers) == 1) & (bounds[1:] > bounds[:-1]) & (numbers[1:] >= WARM_UP)
+    last = np.flatnonzero(inside)
+    return Steps(IN_WINDOWS, int(ends.size), numbers[last], bounds[last - 1], bounds[last])
+
+
+def _fit(steps: Steps, unfit: Unfit) -> Steps:
+    """Without the steps that are absent, and without disturbed ones where others are left."""
+    recorded = _without(steps, unfit.absent)
+    quiet = _without(recorded, unfit.disturbed)
+    return quiet if quiet.index.size else recorded
+
+
+def _without(steps: Steps, spans: Sequence[Span]) -> Steps:
+    keep = np.ones(steps.index.size, bool)
+    for first, end in spans:
+        keep &= (steps.index < first) | (steps.index >= end)
+    return replace(steps, index=steps.index[keep], start_ns=steps.start_ns[keep], end_ns=steps.end_ns[keep])
+
+
+def _between(bounds: Ints, how: str, before: int, numbers: Ints | None = None) -> Steps:
+    """Steps between consecutive bounds; `before` whole steps ended at the first bound.
+
+    Args:
+        bounds: ns, ascending.
+        how: how they were found.
+        before: whole steps that ended at the first bound.
+        numbers: of the step that ends at each bound, where known: between two that do not follow lie others.
+    """
+    index = np.arange(bounds.size - 1, dtype=np.int64) + before if numbers is None else numbers[1:]
     keep = index >= WARM_UP
+    if numbers is not None:
+        keep &= np.diff(numbers) == 1
     count = int(bounds.size - 1 + before) if bounds.size else 0
     return Steps(how, count, index[keep], bounds[:-1][keep], bounds[1:][keep])

@@ -15,15 +15,19 @@ import typer
 
 from commlens._version import __version__
 from commlens.cli.after_dashes import WithLauncher
+from commlens.cli.build import build
 from commlens.cli.calibrate import calibrate
+from commlens.cli.capture import capture
 from commlens.cli.compare import compare
 from commlens.cli.demo import demo
 from commlens.cli.doctor import doctor
 from commlens.cli.export import export
 from commlens.cli.import_ import import_
+from commlens.cli.pause import pause, resume
 from commlens.cli.report import report
 from commlens.cli.run import run
 from commlens.cli.verify import verify
+from commlens.cli.watch import watch
 from commlens.cli.whatif import whatif
 from commlens.errors import CommlensError
 
@@ -40,8 +44,13 @@ app.command()(compare)
 app.command()(whatif)
 app.command()(export)
 app.command(name="import")(import_)
+app.command()(watch)
+app.command()(capture)
+app.command()(pause)
+app.command()(resume)
 app.command(cls=WithLauncher)(calibrate)
 app.command(cls=WithLauncher)(verify)
+app.command()(build)
 app.command()(doctor)
 app.command()(demo)
 

@@ -69,10 +69,12 @@ def sections() -> Iterator[tuple[str, list[Check]]]:
         yield "torch.distributed", found
         if not any(check.ok is False for check in found):
             yield "Recording, tried on a one-rank job", try_recording()
+        yield "Compiled parts", compiled_parts()
     from commlens.profiler.environment import interfaces, settings
 
     links = interfaces()
     yield "Network interfaces", [_interface(entry) for entry in links]
+    yield "Counters of links and devices", counters()
     yield "Settings that change communication", _settings(settings(), links)
 
 
@@ -127,6 +129,28 @@ def try_recording() -> list[Check]:
         return list(_judge(Path(folder), job.stderr))
 
 
+def compiled_parts() -> list[Check]:
+    """What `commlens build` has made for this torch, or what it would need."""
+    from commlens.errors import BuildError
+    from commlens.profiler import built
+
+    checks = []
+    for name, part, compiler in (
+        ("native recorder", built.native(), built.CXX),
+        ("NCCL plugin", built.nccl_plugin(), built.CC),
+    ):
+        found = part.found()
+        if found is not None:
+            checks.append(Check(None, name, f"{found}, {part.note().get('compiler', 'compiler not known')}"))
+            continue
+        try:
+            answer = f"not built; next: commlens build (by {compiler.path()})"
+        except BuildError as error:
+            answer = f"not built: {error}"
+        checks.append(Check(None, name, answer))
+    return checks
+
+
 def _judge(folder: Path, stderr: str) -> Iterator[Check]:
     from commlens.errors import TraceError
     from commlens.trace import open_run
@@ -162,6 +186,27 @@ def _collectives(rank: Rank) -> Iterator[Check]:
 def _interface(entry: dict[str, Any]) -> Check:
     speed = f"{entry['speed_mbit_s'] / 1000:g} Gbit/s" if entry["speed_mbit_s"] else "speed not told by the driver"
     return Check(None, entry["name"], f"{entry['state']}, {entry['address'] or 'no IPv4 address'}, {speed}")
+
+
+def counters() -> list[Check]:
+    """What counters can be read here, how fast each link can be, and what cannot be read and why."""
+    from commlens.profiler.counters.probe import look
+
+    answer = look()
+    found = [
+        Check(None, _device(link), f"{_peak(link)}; tells {', '.join(words) or 'nothing'}")
+        for link, words in answer.told
+    ]
+    return found + [Check(None, what, f"not read: {reason}") for what, reason in answer.refused]
+
+
+def _device(link: dict[str, Any]) -> str:
+    return "TCP of each rank" if link["kind"] == "process" else f"{link['name']} ({link['kind']})"
+
+
+def _peak(link: dict[str, Any]) -> str:
+    peak, source = link["peak_bytes_per_s"], link["peak_from"]
+    return f"no peak: {source}" if peak is None else f"{peak / 1e9:g} GB/s each way, from {source}"
 
 
 def _settings(values: dict[str, str], links: list[dict[str, Any]]) -> list[Check]:

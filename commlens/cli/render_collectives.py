@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group, RenderableType
 
 from commlens.analyzers import Report
 from commlens.analyzers.across.transfers import ALIGNED, CLOCK_FREE
@@ -14,6 +13,7 @@ from commlens.analyzers.collectives import BASIS
 from commlens.cli.render import NOT_KNOWN, milliseconds, number, percent, size
 from commlens.cli.render_columns import Column, clipped, fitted
 from commlens.cli.render_headline import group_name
+from commlens.cli.render_nccl import choices_note
 
 TOP_COLLECTIVES = 10
 _MEASURES = {ALIGNED: "the transfer", CLOCK_FREE: "the shortest duration over the ranks"}
@@ -42,8 +42,8 @@ def _basis(lines: Sequence[CollectiveLine]) -> str:
     return f"GB/s of {' or '.join(measures)}{bounds}"
 
 
-def collectives_section(report: Report, console: Console) -> Table | None:
-    """Rows of the costliest collectives; None where there are none."""
+def collectives_section(report: Report, console: Console) -> RenderableType | None:
+    """Rows of the costliest collectives, and what NCCL chose for them; None where there are none."""
     lines = report.collectives[:TOP_COLLECTIVES]
     if not lines:
         return None
@@ -55,7 +55,7 @@ def collectives_section(report: Report, console: Console) -> Table | None:
     bounds = {line.bandwidth_basis for line in lines} > {BASIS}
     split = any(line.transfer_ms_p50 is not None for line in lines)
     what, mark = ("transfer", "<") if split else ("duration", "")
-    return fitted(
+    table = fitted(
         console,
         [
             *([Column("group", groups, right=False)] if _several_groups(lines) else []),
@@ -72,6 +72,8 @@ def collectives_section(report: Report, console: Console) -> Table | None:
             column("bound\nby", _bound, drop=5),
         ],
     )
+    chosen = choices_note(lines)
+    return table if chosen is None else Group(table, chosen)
 
 
 def _several_groups(lines: Sequence[CollectiveLine]) -> bool:

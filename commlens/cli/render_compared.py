@@ -17,6 +17,7 @@ from commlens.trace.schema import POINT_TO_POINT
 FLOOR = percent(LEAST_SHARE)
 LATE, SLOW, SMALL, UNEVEN = "late ranks", "slow groups", "small collectives", "uneven all_to_alls"
 HANG = "hangs"
+LINKS = "full, damaged, bypassed and shared links"
 _BELOW = "see the end"
 
 
@@ -38,6 +39,8 @@ def looked_for(report: Report) -> Iterator[tuple[str, str | None]]:
     yield LATE, _late(report)
     yield SLOW, _slow(report)
     yield SMALL, _small(report)
+    if len(report.run.hosts) > 1:
+        yield LINKS, _links(report)
     if _abstained(report, "hang") or not (report.run.imported and report.device_lanes):
         yield HANG, _BELOW if _abstained(report, "hang") else None
     if any(line.op == "all_to_all" for line in report.collectives):
@@ -71,6 +74,13 @@ def _slow(report: Report) -> str | None:
     if not known:
         return "no transfer without waiting is known"
     return "no two groups are alike, and there is no calibration to compare with (commlens calibrate)"
+
+
+def _links(report: Report) -> str | None:
+    """Counters are judged where collectives between hosts moved bytes."""
+    if any(line.expected_low_gb and line.tx_gb is not None for line in report.links):
+        return None
+    return next((each.reason for each in report.abstentions if each.analysis == "links"), "no bytes between hosts")
 
 
 def _small(report: Report) -> str | None:

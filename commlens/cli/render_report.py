@@ -19,6 +19,8 @@ from commlens.cli.render_costs import costs_section, costs_title
 from commlens.cli.render_findings import findings_section, findings_title
 from commlens.cli.render_headline import headline
 from commlens.cli.render_lanes import contention_section, contention_title, lanes_section, lanes_title
+from commlens.cli.render_links import links_section, links_title
+from commlens.cli.render_nccl import waits_section, waits_title
 from commlens.cli.render_path import path_section, path_title
 from commlens.cli.render_progress import progress_section
 from commlens.cli.render_ranks import ranks_section, ranks_title
@@ -43,6 +45,8 @@ def print_report(report: Report, console: Console) -> None:
     _section(console, collectives_title(report, console), collectives_section(report, console))
     _section(console, contention_title(report), contention_section(report, console))
     _section(console, costs_title(report), costs_section(report, console))
+    _section(console, waits_title(report), waits_section(report, console))
+    _section(console, links_title(report), links_section(report, console))
     _section(console, considered_title(report), considered_section(report), prose=True)
     _section(console, "What this rests on", evidence_table(report), prose=True)
     _section(console, "Not answered, and why", abstentions_table(report.abstentions), prose=True)

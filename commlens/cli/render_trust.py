@@ -6,6 +6,8 @@ from rich.table import Table
 
 from commlens.analyzers import Abstention, Report
 from commlens.cli.render import counted, milliseconds, number, pairs, percent, size
+from commlens.cli.render_nccl import device_words
+from commlens.cli.render_windows import window_words
 
 _NAMES = 20
 
@@ -19,6 +21,8 @@ def evidence_table(report: Report) -> Table:
         *([("clocks", _clocks(report))] if len(report.run.ranks_present) > 1 else []),
         *([] if report.run.imported else [("own cost", _own_cost(report)), ("trace", _trace(report))]),
         *([("kernels", _kernels(report))] if report.device_lanes else []),
+        *device_words(report),
+        *window_words(cover.windows),
     ]
     cut = [("cut short", f"rank {each.rank}: {', '.join(each.tables)}") for each in cover.truncated]
     return pairs([*lines, *cut, *(("note", note) for note in cover.notes)])
@@ -80,7 +84,8 @@ def _own_cost(report: Report) -> str:
         return "not measured"
     part = "" if cost.trampoline_known else ", the call into Python not included"
     share = f"; at most {cost.percent_of_step:.2g} % of a step" if cost.percent_of_step is not None else ""
-    return f"{cost.us_per_collective:.1f} us a collective{part}{share}"
+    windows = f"; the job stood still {milliseconds(cost.windows_ms)} ms for deep windows" if cost.windows_ms else ""
+    return f"{cost.us_per_collective:.1f} us a collective{part}{share}{windows}"
 
 
 def abstentions_table(abstentions: tuple[Abstention, ...]) -> Table | None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from commlens.analyzers.across.device_errors import device_error_ns
 from commlens.analyzers.across.matching import EVERYONE, Matched
 from commlens.analyzers.across.offsets import Bounds, Contradiction, Offset, fit_offset
 from commlens.analyzers.across.order import CLOCK_NOISE_NS, LIKE_ONE_NS
@@ -162,7 +163,7 @@ class _Times:
             self.issued[line] = _shifted(_began(ranks[position], rows), seen, shift[position])
             self.ends[line] = _shifted(columns.collectives["completed_ns"][rows], seen, shift[position])
             if columns.words["timing"].equals("device")[rows[seen]].any():
-                self.noise = CLOCK_NOISE_NS
+                self.noise = max(self.noise, CLOCK_NOISE_NS, device_error_ns(ranks[position]))
 
 
 def _began(facts: RankFacts, rows: Ints) -> Ints:
@@ -184,7 +185,7 @@ def _contradictions_on_one_host(facts: Sequence[_Times], machines: Sequence[str]
             own = [line for line, position in enumerate(times.present) if machines[position] == host]
             ends, begun = _earliest(times.ends[own]), times.issued[own].max(axis=0)
             total += int((begun != MISSING).sum())
-            wrong += int((ends < begun - CLOCK_NOISE_NS).sum())
+            wrong += int((ends < begun - max(CLOCK_NOISE_NS, times.noise)).sum())
     if wrong <= _WRONG_SHARE * total:
         return None
     return (

@@ -9,6 +9,7 @@ import numpy as np
 
 from commlens.analyzers.across.clocks import Clocks, find_clocks
 from commlens.analyzers.across.communicators import find_communicators
+from commlens.analyzers.across.device_clocks import with_device_clocks
 from commlens.analyzers.across.exposed import Exposed, split_exposed
 from commlens.analyzers.across.lateness import Lateness, find_lateness
 from commlens.analyzers.across.matching import BY_ORDER, Matched, match
@@ -49,7 +50,7 @@ def join(ranks: Sequence[RankFacts]) -> Joined:
         ranks: stage one of each rank, ascending.
     """
     matched = tuple(match(each, ranks) for each in find_communicators(ranks))
-    clocks = _believed(find_clocks(ranks, matched), matched)
+    clocks = with_device_clocks(_believed(find_clocks(ranks, matched), matched), ranks)
     waits, timed = find_waits(ranks, matched, clocks)
     exposed = tuple(split_exposed(facts, own) for facts, own in zip(ranks, waits, strict=True))
     lateness = None if clocks.contradiction else find_lateness(ranks, waits, exposed, matched, clocks)

@@ -8,11 +8,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.transfers import Transfers
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.contention import Contention
+from commlens.analyzers.counted.busy import between_hosts
+from commlens.analyzers.counted.gpus import GpuLine
+from commlens.analyzers.counted.traffic import Traffic
 from commlens.analyzers.findings.model import Model, read_models
 from commlens.analyzers.ranks import RankFacts
 
@@ -37,6 +41,8 @@ class Context:
         infos: rank.json of each rank, by its number.
         run: run.json.
         source: the run's folder.
+        traffic: counters of links beside the collectives, a host each; () where none were read.
+        gpus: how fast each GPU ran, likewise.
     """
 
     ranks: Sequence[RankFacts]
@@ -49,12 +55,19 @@ class Context:
     infos: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
     source: str = "RUN"
+    traffic: Sequence[Traffic] = ()
+    gpus: Sequence[GpuLine] = ()
 
     @cached_property
     def step_ms(self) -> float:
         """Median step over all ranks, ms; 0 where there are no steps."""
         lengths = [facts.steps.end_ns - facts.steps.start_ns for facts in self.ranks if facts.steps.index.size]
         return float(np.median(np.concatenate(lengths))) / 1e6 if lengths else 0.0
+
+    @cached_property
+    def between_hosts(self) -> list[NDArray[np.bool_]]:
+        """Which rows of each rank are of collectives between hosts, shape (rows,) each."""
+        return between_hosts(self.ranks, self.joined)
 
     @cached_property
     def models(self) -> tuple[Model, ...]:

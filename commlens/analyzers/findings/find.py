@@ -13,6 +13,7 @@ from commlens.analyzers.findings.experts import find_expert_imbalance
 from commlens.analyzers.findings.fsdp_units import find_one_unit
 from commlens.analyzers.findings.links import find_slow_links
 from commlens.analyzers.findings.messages import find_small_collectives
+from commlens.analyzers.findings.on_links import find_on_links
 from commlens.analyzers.findings.pipelines import find_pipeline_bubble
 from commlens.analyzers.findings.placed import placed
 from commlens.analyzers.findings.slowed_compute import find_slowed_compute
@@ -31,7 +32,7 @@ def find_findings(context: Context) -> tuple[Finding, ...]:
     reduced = [*find_bucket_size(context, ranks), *find_by_hand(context, ranks)]
     found = [
         *(each for each in late if each.id != "straggler-rank" or not set(each.ranks) <= explained),
-        *find_slow_links(context),
+        *find_on_links(context, find_slow_links(context)),
         *_unexplained(find_small_collectives(context), reduced),
         *find_slowed_compute(context),
         *uneven,

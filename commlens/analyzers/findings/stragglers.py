@@ -8,6 +8,7 @@ from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.across.causes import SLOW_TRANSFERS, UNKNOWN, Cause, find_cause
 from commlens.analyzers.across.lateness import STEP, Lateness
 from commlens.analyzers.across.stragglers import Late, find_persistent, find_rotating, find_stalls, split_spikes
+from commlens.analyzers.counted.gpus import held_down
 from commlens.analyzers.findings.build import advice
 from commlens.analyzers.findings.context import LEAST_SHARE, Context
 from commlens.analyzers.report import Evidence, Finding
@@ -61,11 +62,13 @@ def _straggler(context: Context, lateness: Lateness, late: Late) -> Finding | No
     more = f", {cause.ms:.3g} ms more than on the others" if cause.kind != UNKNOWN else ""
     is_are = "is" if len(who) == 1 or _named(context, late).startswith("host") else "are"
     where = f" in {cause.where}" if cause.where else ""
+    slowed, gpu = _slowed_gpu(context, late, cause)
     evidence = [
         Evidence(f"other ranks wait for it, per {per}", round(late.cost_ns * each / 1e6, 3), "ms"),
         Evidence(f"{unit}s in which it is last", round(100 * late.share, 1), "%"),
         Evidence("probability of that by chance", float(f"{late.chance:.2g}"), ""),
         *([Evidence(f"{cause.kind}{where}", cause.ms, "ms")] if more else []),
+        *gpu,
         *_parts(cause, but=cause.where or cause.kind),
     ]
     return _finding(
@@ -73,13 +76,28 @@ def _straggler(context: Context, lateness: Lateness, late: Late) -> Finding | No
         lateness,
         late,
         "straggler-rank",
-        f"{_named(context, late)} {is_are} always late: {cause.kind}{where}{more}",
+        f"{_named(context, late)} {is_are} always late: {cause.kind}{where}{more}{slowed}",
         evidence,
         cause,
         ranks=who,
         confidence="high" if late.chance < 1e-3 and cause.kind != UNKNOWN else "medium",
         wrong_if=("the ranks are meant to do different work, as in a pipeline",),
     )
+
+
+def _slowed_gpu(context: Context, late: Late, cause: Cause) -> tuple[str, list[Evidence]]:
+    """Words and evidence that a late rank's GPU was held down; nothing where counters do not show it."""
+    ranks = context.numbers(late.positions) if cause.kind == "longer compute" else ()
+    held = [found for rank in ranks if (found := held_down(context.gpus, rank)) is not None]
+    if not held or len(held) < len(ranks):
+        return "", []
+    worst = max(held, key=lambda each: each.share)
+    evidence = [
+        Evidence(f"clock of its GPU ({worst.device}), mean", worst.mhz, "MHz"),
+        Evidence("clock of the other ranks' GPUs, median", worst.others_mhz, "MHz"),
+        Evidence(f"time in which {worst.reason} held its clock down", round(100 * worst.share, 1), "%"),
+    ]
+    return f"; its GPU is slowed down by {worst.reason}", evidence
 
 
 def _rotating(context: Context, lateness: Lateness, late: Late) -> list[Finding]:

@@ -27,6 +27,7 @@ from commlens.analyzers.whatif.model import Model
 from commlens.analyzers.whatif.predicted import Baseline, predict, replay
 from commlens.analyzers.whatif.ready import GradientTimes, read_gradients
 from commlens.analyzers.whatif.recorded import recorded_model
+from commlens.analyzers.windows import unfit_steps
 from commlens.trace.changes import Change
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def find_simulator(
 
 def simulator_of(run: Run) -> Simulator:
     """The simulator of a recorded run."""
-    ranks = [rank_facts(run.ranks[number]) for number in sorted(run.ranks)]
+    unfit = unfit_steps(rank.info for rank in run.ranks.values())
+    ranks = [rank_facts(run.ranks[number], unfit) for number in sorted(run.ranks)]
     infos = {number: rank.info for number, rank in run.ranks.items()}
     gradients = {number: read_gradients(rank) for number, rank in run.ranks.items()}
     joined = join(ranks)

@@ -1,0 +1,1 @@
+"""What counters of links and devices say, beside the collectives that used them."""

@@ -1,0 +1,74 @@
+"""When a host's ranks moved bytes to other hosts, and when they stood still for that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.intervals import Intervals, Ints, intersect, merge
+from commlens.analyzers.ranks import RankFacts
+from commlens.trace.calibration import INTER
+from commlens.trace.schema import MISSING
+
+Which = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Times of one host, merged, on the clock of its sampling rank.
+
+    Attributes:
+        transfer: a collective between hosts moved bytes.
+        exposed: and a rank of this host stood still.
+        flight: one was under way, moving bytes or waiting for a late rank.
+    """
+
+    transfer: Intervals
+    exposed: Intervals
+    flight: Intervals
+
+
+def between_hosts(ranks: Sequence[RankFacts], joined: Joined) -> list[Which]:
+    """Which rows of each rank are of collectives between hosts, shape (rows,) each."""
+    found = [np.zeros(facts.exposed_ns.size, bool) for facts in ranks]
+    for matched in joined.matched:
+        if matched.communicator.scope == INTER:
+            for position, line in zip(matched.communicator.present, matched.rows, strict=True):
+                found[position][line[line != MISSING]] = True
+    return found
+
+
+def find_busy(
+    ranks: Sequence[RankFacts],
+    joined: Joined,
+    positions: Sequence[int],
+    inter: Sequence[Which],
+    shift_ns: Ints,
+    window: Intervals,
+) -> Busy | None:
+    """Times of the host with the ranks at `positions` within a window; None where transfers are not known."""
+    moving: list[Intervals] = []
+    standing: list[Intervals] = []
+    flying: list[Intervals] = []
+    for position in positions:
+        rows, own = ranks[position].columns.collectives, joined.waits[position]
+        known = inter[position] & (own.need_ns != MISSING) & (rows["completed_ns"] != MISSING)
+        began = np.maximum(own.need_ns, rows["started_ns"])
+        transfers = merge(began[known], rows["completed_ns"][known])
+        pieces = ranks[position].blocked
+        of_them = known[pieces.row]
+        still = intersect(transfers, merge(pieces.starts[of_them], pieces.ends[of_them]))
+        under_way = merge(rows["started_ns"][known], rows["completed_ns"][known])
+        for kept, each in ((moving, transfers), (standing, still), (flying, under_way)):
+            kept.append(Intervals(each.starts + shift_ns[position], each.ends + shift_ns[position]))
+    times = [_together(each, window) for each in (moving, standing, flying)]
+    return Busy(*times) if times[0].starts.size else None
+
+
+def _together(parts: Sequence[Intervals], window: Intervals) -> Intervals:
+    starts, ends = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+    return intersect(merge(starts, ends), window)
