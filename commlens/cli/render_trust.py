@@ -10,6 +10,7 @@ from commlens.cli.render_nccl import device_words
 from commlens.cli.render_windows import window_words
 
 _NAMES = 20
+_DEAR = 0.5  # % of a step that recording costs at most
 
 
 def evidence_table(report: Report) -> Table:
@@ -85,7 +86,9 @@ def _own_cost(report: Report) -> str:
     part = "" if cost.trampoline_known else ", the call into Python not included"
     share = f"; at most {cost.percent_of_step:.2g} % of a step" if cost.percent_of_step is not None else ""
     windows = f"; the job stood still {milliseconds(cost.windows_ms)} ms for deep windows" if cost.windows_ms else ""
-    return f"{cost.us_per_collective:.1f} us a collective{part}{share}{windows}"
+    how = "native" if report.run.sources == ("native",) else "Python"
+    better = ", which commlens build makes native" if how == "Python" and (cost.percent_of_step or 0) >= _DEAR else ""
+    return f"{cost.us_per_collective:.1f} us a collective in {how} hooks{better}{part}{share}{windows}"
 
 
 def abstentions_table(abstentions: tuple[Abstention, ...]) -> Table | None:
