@@ -20,6 +20,7 @@ only here, where nothing is in flight between blocks.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -190,30 +191,32 @@ def one_step(job: str, blocks: int, steps: int, folder: str, kind: str, device_n
     activities = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-    modes = ("off", "on", "profiler")
-    walls: dict[str, list[list[float]]] = {mode: [] for mode in modes}
-    cpus: dict[str, list[float]] = {mode: [] for mode in modes}
+    # Each beside blocks without hooks of its own: what torch.profiler leaves behind slows the block after it.
+    pairs = {"on": ("off", "on"), "profiler": ("plain", "profiler")}
+    order = [mode for pair in pairs.values() for turn in range(blocks) for mode in pair[:: 1 if turn % 2 else -1]]
+    walls: dict[str, list[list[float]]] = {mode: [] for pair in pairs.values() for mode in pair}
+    cpus: dict[str, list[float]] = {mode: [] for mode in walls}
     extra = []
-    for turn in range(blocks):
-        for mode in modes if turn % 2 == 0 else modes[::-1]:
-            hooks.back() if mode == "on" else hooks.out()
-            profiler = torch.profiler.profile(activities=activities)
-            dist.barrier()
-            cpu_from, block = time.process_time(), []
-            if mode == "profiler":
-                profiler.start()
+    for mode in order:
+        hooks.back() if mode == "on" else hooks.out()
+        profiler = torch.profiler.profile(activities=activities)
+        gc.collect()
+        dist.barrier()
+        cpu_from, block = time.process_time(), []
+        if mode == "profiler":
+            profiler.start()
+        step()
+        for _ in range(steps):
+            started = time.perf_counter()
             step()
-            for _ in range(steps):
-                started = time.perf_counter()
-                step()
-                block.append(time.perf_counter() - started)
-            if mode == "profiler":
-                started = time.perf_counter()
-                profiler.stop()
-                profiler.export_chrome_trace(f"{folder}-{dist.get_rank()}.json.gz")
-                extra.append((time.perf_counter() - started) / (steps + 1))
-            cpus[mode].append((time.process_time() - cpu_from) / (steps + 1))
-            walls[mode].append(block)
+            block.append(time.perf_counter() - started)
+        if mode == "profiler":
+            started = time.perf_counter()
+            profiler.stop()
+            profiler.export_chrome_trace(f"{folder}-{dist.get_rank()}.json.gz")
+            extra.append((time.perf_counter() - started) / (steps + 1))
+        cpus[mode].append((time.process_time() - cpu_from) / (steps + 1))
+        walls[mode].append(block)
     hooks.running.stop()
     if dist.get_rank() == 0:
         medians = {mode: [statistics.median(block) for block in of] for mode, of in walls.items()}
@@ -288,6 +291,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the measurements")
     parser.add_argument("--soak", type=int, default=400_000, metavar="N", help="collectives of part 3 (a day: 5000000)")
     parser.add_argument("--only", choices=("collective", "step", "soak", "report"), help="one part")
+    parser.add_argument("--recorder", choices=("python", "native"), help="one of the two")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of part 2")
     parser.add_argument("--ranks", type=int, default=2, help="of part 2")
     parser.add_argument("--part", help=argparse.SUPPRESS)
@@ -310,7 +314,7 @@ def everything(divisor: int, options: argparse.Namespace) -> None:
     only, soak = options.only, options.soak
     result: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for kind in ("python", "native"):
+        for kind in ("python", "native") if options.recorder is None else (options.recorder,):
             if only in (None, "collective"):
                 result |= collective_part(kind, f"{folder}/{kind}-a", 40 // divisor)
             for job in STEPS if only in (None, "step") else ():
@@ -339,10 +343,9 @@ def step_part(kind: str, job: str, folder: str, blocks: int, options: argparse.N
     rest = ("--device", options.device, "--kind", kind, "--job", job, "--count", str(blocks), "--folder", folder)
     step = child("--part", "step", *rest, launcher=launcher)
     off = statistics.median(step["medians"]["off"])
-    gains = {mode: paired_percent(step["medians"], mode) for mode in ("on", "profiler")}
-    cpu = {
-        mode: 100 * (statistics.median(step["cpu"][mode]) / statistics.median(step["cpu"]["off"]) - 1) for mode in gains
-    }
+    without = {"on": "off", "profiler": "plain"}
+    gains = {mode: paired_percent(step["medians"], mode, beside) for mode, beside in without.items()}
+    cpu = {mode: paired_percent(step["cpu"], mode, beside) for mode, beside in without.items()}
     stop = 100 * step["profiler_stop"] / off
     print(f"{kind}, {job} step: {off * 1e3:.1f} ms off, recorded {gains['on']:+.2f} % (CPU {cpu['on']:+.2f} %), under "
           f"torch.profiler {gains['profiler']:+.2f} %, its stop and export {stop:.2f} % more")  # fmt: skip
@@ -367,9 +370,9 @@ def soak_part(kind: str, folder: str, calls: int) -> dict[str, float]:
     }
 
 
-def paired_percent(medians: dict[str, list[float]], mode: str) -> float:
+def paired_percent(medians: dict[str, list[float]], mode: str, beside: str) -> float:
     """Median over the rounds of one mode's block against the same round's block without hooks."""
-    pairs = zip(medians[mode], medians["off"], strict=True)
+    pairs = zip(medians[mode], medians[beside], strict=True)
     return 100 * (statistics.median(with_it / without for with_it, without in pairs) - 1)
 
 

@@ -28,6 +28,7 @@ from commlens.errors import BuildError
 HERE = Path(__file__).parent
 PATIENCE_S = 900.0
 _NOTE = "build.json"
+_CXX_FLAGS = ("-O2", "-std=c++20", "-fPIC", "-shared", "-fvisibility=hidden")
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,15 @@ def native() -> Part:
     """
     import torch
 
-    made_for = (torch.__version__, str(torch.version.git_version), sys.implementation.cache_tag or "")
+    made_for = (torch.__version__, str(torch.version.git_version), sys.implementation.cache_tag or "", *_CXX_FLAGS)
     return Part("recorder", "commlens_native.so", HERE / "native", made_for)
 
 
 def nccl_plugin() -> Part:
     """The plugin that NCCL loads; it depends on no torch."""
-    from commlens.profiler.nccl_plugin import LIBRARY
+    from commlens.profiler.nccl_plugin import FLAGS, LIBRARY
 
-    return Part("nccl", LIBRARY, HERE / "nccl", ())
+    return Part("nccl", LIBRARY, HERE / "nccl", FLAGS)
 
 
 def cache_folder() -> Path:
@@ -149,7 +150,8 @@ def native_command(output: Path) -> list[str]:
     abi = int(torch._C._GLIBCXX_USE_CXX11_ABI)
     return [
         CXX.path(),
-        *("-O2", "-std=c++20", "-fPIC", "-shared", "-fvisibility=hidden", f"-D_GLIBCXX_USE_CXX11_ABI={abi}"),
+        *_CXX_FLAGS,
+        f"-D_GLIBCXX_USE_CXX11_ABI={abi}",
         *(f"-I{folder}" for folder in (root / "include", root / "include/torch/csrc/api/include", python)),
         os.fspath(HERE / "native" / "module.cpp"),
         *("-o", os.fspath(output), f"-L{library}", "-ltorch_python", "-ltorch_cpu", "-ltorch", "-lc10"),

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from commlens.profiler.phases import Phases
 
 CAPACITY = 65_536  # more than one thread issues in a second
-_OFF, _ON = 0, 1  # log.h: Mode
 _NONE = -1  # an argument that an operator does not have
 _installed: list[str] | None = None  # operators that this torch does not have, once the hooks are in
 
@@ -72,12 +71,12 @@ class NativeLog:
 
     def open(self) -> None:
         """The hooks write here from now on."""
-        self._log.set_mode(_ON)
+        self._log.set_open(True)
         self._native.record_into(self._log)
 
     def close(self) -> None:
         """The hooks step aside."""
-        self._log.set_mode(_OFF)
+        self._log.set_open(False)
 
     def thread(self) -> int:
         """Small number of the calling thread; 0 is the one that started recording."""

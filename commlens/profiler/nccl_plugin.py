@@ -19,7 +19,7 @@ ASKS_FOR: Final = "NCCL_PROFILER_PLUGIN"
 
 _VERSIONS: Final = range(1, 8)
 _LONGEST: Final = 254  # bytes of a path that NCCL keeps
-_FLAGS: Final = ("-O2", "-fPIC", "-shared", "-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-pthread")
+FLAGS: Final = ("-O2", "-fPIC", "-shared", "-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-pthread")
 # NCCL closes the library with its last communicator, while a thread of ours may still wait for a disk.
 _LINKED: Final = ("-Wl,-z,nodelete", "-ldl")
 _library: Any = None
@@ -39,7 +39,7 @@ class Statistics(ctypes.Structure):
 def compile_command(compiler: str, output: Path) -> list[str]:
     """How the plugin is compiled: `compiler` is any for C11, `output` the library."""
     sources = sorted(os.fspath(path) for path in SOURCES.glob("*.c"))
-    return [compiler, *_FLAGS, "-o", os.fspath(output), *sources, *_LINKED]
+    return [compiler, *FLAGS, "-o", os.fspath(output), *sources, *_LINKED]
 
 
 def tables(path: Path) -> list[str]:

@@ -70,22 +70,24 @@ class Hook final : public c10::OperatorKernel {
 
   void operator()(const c10::OperatorHandle& handle, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
     const auto below = keys & after_backend_select();
-    Log* recording = current.load(std::memory_order_acquire);
-    const Mode mode = recording == nullptr ? Mode::off : recording->mode.load(std::memory_order_relaxed);
-    if (mode == Mode::off) return handle.redispatchBoxed(below, stack);
-    Log& log = *recording;
+    Log* live = recording();
+    if (live == nullptr) return handle.redispatchBoxed(below, stack);
+    Log& log = *live;
     OwnCost cost(log);
     std::optional<Issued> issued;
-    guarded(log, [&] { issued = begin(log, *stack, handle.schema().arguments().size(), mode); });
+    guarded(log, [&] { issued = begin(log, *stack, handle.schema().arguments().size()); });
     cost.pause();
     if (!issued) return handle.redispatchBoxed(below, stack);
+    const auto tag = issued->spans ? std::make_shared<Tag>(&log, issued->ticket) : nullptr;
     try {
-      c10::DebugInfoGuard guard(tag_kind(), issued->spans ? std::make_shared<Tag>(&log, issued->ticket) : nullptr);
+      c10::DebugInfoGuard guard(tag_kind(), tag);
       handle.redispatchBoxed(below, stack);
     } catch (...) {
       if (op_.op != log.codes.barrier) log.slots.cancel(issued->ticket.slot, issued->ticket.event);
       throw;
     }
+    // Nobody took it along: this backend's work, like that of tensors without memory, shows no span.
+    if (tag != nullptr && tag.use_count() == 1 && !tag->has_arrived) issued->spans = false;
     cost.go_on();
     const int64_t returned_ns = op_.has_work ? 0 : now();
     guarded(log, [&] { finish(log, *stack, *issued, returned_ns); });
@@ -104,14 +106,13 @@ class Hook final : public c10::OperatorKernel {
     }
   }
 
-  std::optional<Issued> begin(Log& log, const torch::jit::Stack& stack, size_t num_arguments, Mode mode) {
+  std::optional<Issued> begin(Log& log, const torch::jit::Stack& stack, size_t num_arguments) {
     const c10::IValue* args = stack.data() + (stack.size() - num_arguments);
     Group* group = log.groups.of(wrapped<c10d::ProcessGroup>(args[op_.group]), log.resolve);
     const bool message = op_.op == log.codes.send || op_.op == log.codes.recv;
     const int32_t peer = op_.peer < 0 ? kMissing : group->global_rank(args[op_.peer].toInt());
     const int64_t seq = message ? group->next_message(peer, op_.op == log.codes.send)
                                 : group->sequence.fetch_add(1, std::memory_order_relaxed);
-    if (mode == Mode::counting) return std::nullopt;
     at::Tensor tensor = first_tensor(args[0]);
     if (!tensor.defined() && op_.inputs >= 0) tensor = first_tensor(args[op_.inputs]);
     const bool host = !tensor.defined() || tensor.is_cpu() ? group->host_cpu : group->host_device;

@@ -33,8 +33,6 @@ struct Operator {  // operators.py
   bool has_work;
 };
 
-enum class Mode { off, on, counting };  // counting: sequence numbers go on, no row is written
-
 class Log {
  public:
   Log(uint32_t capacity, int64_t linger_ns, int64_t forget_ns, Codes codes_, Groups::Resolve resolve_)
@@ -45,7 +43,7 @@ class Log {
   Slots slots;
   Groups groups;
   Tickets works, outputs;
-  std::atomic<Mode> mode{Mode::off};
+  std::atomic<bool> is_open{false};
   std::atomic<int32_t> step{0};
   std::atomic<int64_t> backward{0};  // number of the backward under way, 0 outside
   std::atomic<int64_t> hook_ns{0};
@@ -96,7 +94,7 @@ class Log {
   void broke(const char* why) {
     std::lock_guard<std::mutex> guard(lock_);
     if (failure_.empty()) failure_ = why;
-    mode = Mode::off;
+    is_open = false;
   }
   std::string failure() {
     std::lock_guard<std::mutex> guard(lock_);
@@ -115,7 +113,7 @@ inline std::atomic<Log*> current{nullptr};
 
 inline Log* recording() {
   Log* log = current.load(std::memory_order_acquire);
-  return log != nullptr && log->mode.load(std::memory_order_relaxed) == Mode::on ? log : nullptr;
+  return log != nullptr && log->is_open.load(std::memory_order_relaxed) ? log : nullptr;
 }
 
 }  // namespace commlens

@@ -116,7 +116,7 @@ PYBIND11_MODULE(commlens_native, module) {
         return new Log(capacity, linger_ns, forget_ns, codes(named, dtypes),
                        [kept](c10d::ProcessGroup* group) { return resolved(*kept, group); });
       }))
-      .def("set_mode", [](Log& log, int mode) { log.mode = static_cast<Mode>(mode); })
+      .def("set_open", [](Log& log, bool open) { log.is_open = open; })
       .def("set_step", [](Log& log, int32_t step) { log.step = step; })
       .def("set_backward", [](Log& log, int64_t number) { log.backward = number; })
       .def("set_layouts", [](Log& log, const std::string& group, const std::vector<std::vector<int64_t>>& layouts) {
