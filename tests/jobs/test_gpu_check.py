@@ -22,5 +22,4 @@ def test_the_pack_runs_on_gloo(tmp_path: Path, built: dict[str, str]) -> None:
     assert job.rc == 0 and summary["failed"] == 0, job.stdout
     assert checks["ddp-2"]["recorder"] == "native"
     assert checks["ddp-2"]["timing"] == {"host": checks["ddp-2"]["rows"]}
-    assert checks["unchanged"]["digests_equal"]
     assert checks["calls"]["rows"] == checks["calls"]["with_an_end"]

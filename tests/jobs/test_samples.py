@@ -123,6 +123,7 @@ def check_model(rank: Rank, name: str) -> None:
     assert settable in model["accepts"] if settable else model["accepts"] == []
     sharded = {"fsdp2": "(FSDP2)", "tensor_parallel": "(DTensor)"}.get(name)
     assert sharded in hooks["gradients"] if sharded else hooks["gradients"] == "ok"
+    assert hooks.pop("recorder") == "dispatcher"
     assert hooks | {"gradients": "ok"} == dict.fromkeys(
         ("collectives", "waits", "backward", "optimizer", "forward", "gradients"), "ok"
     )
