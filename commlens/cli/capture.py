@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from commlens.cli.runs import RunParts
+
 if TYPE_CHECKING:
     from commlens.cli.requests import Asked
 
@@ -15,14 +17,7 @@ _FINAL: Final = ("done", "cut", "discarded", "skipped")
 
 
 def capture(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            help="Folder of a run; every part of it where ranks write apart. Default: newest in ./commlens-runs.",
-            show_default=False,
-        ),
-    ] = None,
+    runs: RunParts = None,
     steps: Annotated[int, typer.Option("--steps", min=1, max=1000, help="Whole steps that the window holds.")] = 3,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every rank has written its file.")] = True,
 ) -> None:

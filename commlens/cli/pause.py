@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
 
 import typer
 
-_Runs: TypeAlias = Annotated[
-    list[Path] | None,
-    typer.Argument(
-        metavar="[RUN]...",
-        help="Folder of a run; every part of it where ranks write apart. Default: newest in ./commlens-runs.",
-        show_default=False,
-    ),
-]
+from commlens.cli.runs import RunParts
 
 
-def pause(runs: _Runs = None) -> None:
+def pause(runs: RunParts = None) -> None:
     """Stop writing the collectives of a running job, from the same step on every rank, until commlens resume."""
     from commlens.trace.control import PAUSE
 
     raise typer.Exit(_ask(runs, PAUSE))
 
 
-def resume(runs: _Runs = None) -> None:
+def resume(runs: RunParts = None) -> None:
     """Write the collectives of a job again, after commlens pause."""
     from commlens.trace.control import RESUME
 

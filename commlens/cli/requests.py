@@ -11,8 +11,8 @@ from typing import Any, Final
 from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.across.signs import end_ns
 from commlens.analyzers.recent import step_to_come
-from commlens.cli.runs import RUNS
-from commlens.errors import CommlensError, RunNotFoundError, WriteError
+from commlens.cli.runs import newest
+from commlens.errors import CommlensError, WriteError
 from commlens.trace import Run
 from commlens.trace.control import Request, add_request
 from commlens.trace.recent import RecentRun
@@ -82,9 +82,7 @@ def follow(paths: Sequence[Path] | None) -> RecentRun:
     Raises:
         RunNotFoundError: there is none.
     """
-    if not paths and not RUNS.is_dir():
-        raise RunNotFoundError(f"no run given, and there is no ./{RUNS}; record one with: commlens run -- torchrun ...")
-    return RecentRun(list(paths) if paths else [RUNS])
+    return RecentRun(list(paths) if paths else [newest()])
 
 
 def _alive(run: Run) -> list[int]:

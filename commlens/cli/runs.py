@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 RUNS = Path("commlens-runs")  # where the recorder writes unless told otherwise
 
 
+RunParts = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[RUN]...",
+        help="Folder of a run; every part of it where ranks write apart. Default: newest in ./commlens-runs.",
+        show_default=False,
+    ),
+]
 RankRegex = Annotated[
     str | None,
     typer.Option(
@@ -46,9 +54,18 @@ def open_chosen(
     if paths:
         with reading(meanwhile) as progress:
             return open_run(list(paths), rank_regex=rank_regex, progress=progress)
+    return open_run(newest())
+
+
+def newest() -> Path:
+    """The folder whose newest run is meant where none is given.
+
+    Raises:
+        RunNotFoundError: there is none.
+    """
     if not RUNS.is_dir():
         raise RunNotFoundError(f"no run given, and there is no ./{RUNS}; record one with: commlens run -- torchrun ...")
-    return open_run(RUNS)
+    return RUNS
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+
+from commlens.cli.runs import RunParts
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -18,14 +19,7 @@ EVERY_S: Final = 2.0
 
 
 def watch(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            help="Folder of a run; every part of it where ranks write apart. Default: newest in ./commlens-runs.",
-            show_default=False,
-        ),
-    ] = None,
+    runs: RunParts = None,
     once: Annotated[bool, typer.Option("--once", help="Print it once, as into a pipe.")] = False,
 ) -> None:
     """Show what each rank of a running job does: steps, standstill, waits. Ctrl-C leaves."""

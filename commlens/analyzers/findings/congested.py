@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from commlens.analyzers.findings.build import advice, severity
+from commlens.analyzers.findings.build import advice
 from commlens.analyzers.findings.context import Context
-from commlens.analyzers.findings.wired import Wired, exposed_between, named, ranks_of, rate_evidence
+from commlens.analyzers.findings.wired import Wired, exposed_between, named, on_link, rate_evidence
 from commlens.analyzers.report import Evidence, Finding
 
 _SHARE = 1e-3  # of packets
@@ -46,35 +46,25 @@ def find_congestion(context: Context, hosts: Sequence[Wired]) -> list[Finding]:
         return []
     own = [each for each, _ in shown]
     return [
-        Finding(
-            id="congestion",
-            title=(
-                f"the network of {named(own)} is congested: {100 * worst.count / worst.packets:.2g} % of packets: "
-                f"{worst.meaning} ({worst.where})"
-            ),
-            layer="network",
-            severity=severity(context, saved),
+        on_link(
+            context,
+            "congestion",
+            f"the network of {named(own)} is congested: {100 * worst.count / worst.packets:.2g} % of packets: "
+            f"{worst.meaning} ({worst.where})",
+            own,
+            gains_ms=saved,
+            costs_ms=lost,
             confidence="medium",
-            ranks=ranks_of(own),
-            group=None,
-            steps=(),
-            evidence=(
+            evidence=[
                 *(Evidence(f"{sign.meaning} per million packets, {sign.where}", _million(sign), "") for sign in signs),
                 *_waiting(host, hosts),
                 *rate_evidence(host),
-                Evidence("exposed transfer between hosts per step, mean over ranks", round(lost, 3), "ms"),
+            ],
+            action=advice(
+                "look at the switches between these hosts: buffers, ECN and PFC settings, other jobs, routes",
+                verify="record again: counts per million packets fall",
             ),
-            ceiling_ms=round(saved, 3),
-            actions=(
-                advice(
-                    "look at the switches between these hosts: buffers, ECN and PFC settings, other jobs, routes",
-                    verify="record again: counts per million packets fall",
-                ),
-            ),
-            could_be_wrong_if=(
-                "the packets were not the job's: the counters are of the whole host",
-                *context.caveats,
-            ),
+            wrong_if=["the packets were not the job's: the counters are of the whole host"],
         )
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from commlens.analyzers.counted.link_lines import DAMAGE
-from commlens.analyzers.findings.build import advice, severity
+from commlens.analyzers.findings.build import advice
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.wired import (
     Wired,
@@ -14,7 +14,7 @@ from commlens.analyzers.findings.wired import (
     gb_s,
     moved_evidence,
     named,
-    ranks_of,
+    on_link,
     rate_evidence,
 )
 from commlens.analyzers.report import Evidence, Finding
@@ -89,65 +89,44 @@ def _full(context: Context, full: Sequence[Wired], lost: float) -> Finding:
     used, peak = worst.rate.usual or 0.0, worst.carrier.peak or 0.0
     devices = ", ".join(dict.fromkeys(each.carrier.name for each in full))
     many = len(full) > 1
-    return Finding(
-        id="slow-link",
-        title=(
-            f"the network link{'s' * many} of {named(full)} ({devices}) {'are' if many else 'is'} full: "
-            f"{gb_s(used):.3g} of {gb_s(peak):.3g} GB/s while the job waits for transfers"
-        ),
-        layer="network",
-        severity=severity(context, lost),
+    mean = ["bytes moved at other times than while collectives moved them: the rate is a mean"]
+    return on_link(
+        context,
+        "slow-link",
+        f"the network link{'s' * many} of {named(full)} ({devices}) {'are' if many else 'is'} full: "
+        f"{gb_s(used):.3g} of {gb_s(peak):.3g} GB/s while the job waits for transfers",
+        full,
+        gains_ms=lost,
+        costs_ms=lost,
         confidence="high" if worst.rate.p50 is not None else "medium",
-        ranks=ranks_of(full),
-        group=None,
-        steps=(),
-        evidence=(
-            *rate_evidence(worst),
-            *moved_evidence(worst),
-            Evidence("exposed transfer between hosts per step, mean over ranks", round(lost, 3), "ms"),
+        evidence=[*rate_evidence(worst), *moved_evidence(worst)],
+        action=advice(
+            "send fewer bytes over it, hide them, or use a faster link: the link does what it can",
+            risk="depends on the change: commlens whatif RUN ranks them",
+            verify="commlens whatif RUN --set link.bandwidth=x2 says what a faster link would gain",
         ),
-        ceiling_ms=round(lost, 3),
-        actions=(
-            advice(
-                "send fewer bytes over it, hide them, or use a faster link: the link does what it can",
-                risk="depends on the change: commlens whatif RUN ranks them",
-                verify="commlens whatif RUN --set link.bandwidth=x2 says what a faster link would gain",
-            ),
-        ),
-        could_be_wrong_if=(
-            *(
-                ("bytes moved at other times than while collectives moved them: the rate is a mean",)
-                * (worst.rate.p50 is None)
-            ),
+        wrong_if=[
+            *mean * (worst.rate.p50 is None),
             f"the link's peak is not what is told ({worst.carrier.peak_from or 'source not known'})",
-            *context.caveats,
-        ),
+        ],
     )
 
 
 def _damaged(context: Context, host: Wired, lost: float) -> Finding:
     errors = _errors(host)
     what = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in errors.items())
-    return Finding(
-        id="slow-link",
-        title=f"the link {host.carrier.name} of host {host.host} is damaged: {what} in the analysed steps",
-        layer="network",
-        severity=severity(context, lost),
+    return on_link(
+        context,
+        "slow-link",
+        f"the link {host.carrier.name} of host {host.host} is damaged: {what} in the analysed steps",
+        [host],
+        gains_ms=lost,
+        costs_ms=lost,
         confidence="medium",
-        ranks=host.traffic.ranks,
-        group=None,
-        steps=(),
-        evidence=(
-            *_error_evidence(host),
-            *rate_evidence(host),
-            Evidence("exposed transfer between hosts per step, mean over ranks", round(lost, 3), "ms"),
+        evidence=[*_error_evidence(host), *rate_evidence(host)],
+        action=advice(
+            "look at its cable, transceiver, port and firmware; take the host out of the job until it is mended",
+            verify="record again: the counters stay where they are, and the finding is gone",
         ),
-        ceiling_ms=round(lost, 3),
-        actions=(
-            advice(
-                "look at its cable, transceiver, port and firmware; take the host out of the job until it is mended",
-                verify="record again: the counters stay where they are, and the finding is gone",
-            ),
-        ),
-        could_be_wrong_if=("errors are counted that cost no time: packets that are not the job's", *context.caveats),
+        wrong_if=["errors are counted that cost no time: packets that are not the job's"],
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from commlens.analyzers.counted.contrast import Contrast, compare
 from commlens.analyzers.counted.nodes import BYTES
-from commlens.analyzers.findings.build import advice, severity
+from commlens.analyzers.findings.build import advice
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.wired import (
     Wired,
@@ -17,7 +17,7 @@ from commlens.analyzers.findings.wired import (
     gb_s,
     moved_evidence,
     named,
-    ranks_of,
+    on_link,
     rate_evidence,
 )
 from commlens.analyzers.grouped import Floats
@@ -123,34 +123,28 @@ def _finding(context: Context, shared: Sequence[Shared], lost: float) -> Finding
     else:
         more = 100 * host.foreign / host.expected.high
         title += f": {more:.0f} % more than collectives explain, and nearly full"
-    return Finding(
-        id="interference",
-        title=title,
-        layer="network",
-        severity=severity(context, saved),
+    return on_link(
+        context,
+        "interference",
+        title,
+        hosts,
+        gains_ms=saved,
+        costs_ms=lost,
         confidence="high" if contrast is not None and contrast.turns >= _TURNS else "medium",
-        ranks=ranks_of(hosts),
-        group=None,
-        steps=(),
-        evidence=(
+        evidence=[
             *_contrast_evidence(contrast),
             *moved_evidence(host),
             *_own_evidence(host),
             *rate_evidence(host),
-            Evidence("exposed transfer between hosts per step, mean over ranks", round(lost, 3), "ms"),
+        ],
+        action=advice(
+            "find out what else uses this link: storage, data loading, checkpoints, another job, a backup; "
+            "give it another interface or another time",
+            verify="record again: bytes on the link are what collectives explain",
         ),
-        ceiling_ms=round(saved, 3),
-        actions=(
-            advice(
-                "find out what else uses this link: storage, data loading, checkpoints, another job, a backup; "
-                "give it another interface or another time",
-                verify="record again: bytes on the link are what collectives explain",
-            ),
-        ),
-        could_be_wrong_if=(
-            "the bytes are the job's own: input from the network, checkpoints, messages outside torch.distributed",
-            *context.caveats,
-        ),
+        wrong_if=[
+            "the bytes are the job's own: input from the network, checkpoints, messages outside torch.distributed"
+        ],
     )
 
 

@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from commlens.analyzers.counted.nodes import RDMA, Device
-from commlens.analyzers.findings.build import advice, fixing, severity
+from commlens.analyzers.findings.build import advice, fixing
 from commlens.analyzers.findings.context import Context
-from commlens.analyzers.findings.wired import (
-    Wired,
-    exposed_between,
-    moved_evidence,
-    named,
-    ranks_of,
-    rate_evidence,
-)
+from commlens.analyzers.findings.wired import Wired, exposed_between, moved_evidence, named, on_link, rate_evidence
 from commlens.analyzers.report import Action, Evidence, Finding
 
 _MOST = 0.8  # of the bytes of all like devices
@@ -28,34 +21,30 @@ def find_one_nic(context: Context, hosts: Sequence[Wired]) -> list[Finding]:
     if not lonely:
         return []
     host, like = lonely[0]
-    lost = exposed_between(context) * (1 - 1 / len(like))
+    exposed = exposed_between(context)
+    lost = exposed * (1 - 1 / len(like))
     if not context.matters(lost):
         return []
     own = [each for each, _ in lonely]
     carried = host.seen / max(sum(host.traffic.most(each) for each in like), 1.0)
     others = ", ".join(each.name for each in like if each is not host.carrier)
     return [
-        Finding(
-            id="one-nic",
-            title=f"{host.carrier.name} carries {100 * carried:.0f} % of the bytes of {named(own)}: {others} idle",
-            layer="network",
-            severity=severity(context, lost),
+        on_link(
+            context,
+            "one-nic",
+            f"{host.carrier.name} carries {100 * carried:.0f} % of the bytes of {named(own)}: {others} idle",
+            own,
+            gains_ms=lost,
+            costs_ms=exposed,
             confidence="medium",
-            ranks=ranks_of(own),
-            group=None,
-            steps=(),
-            evidence=(
+            evidence=[
                 Evidence("like network devices of that host", float(len(like)), ""),
                 Evidence(f"of their bytes on {host.carrier.name}", round(100 * carried, 1), "%"),
                 *rate_evidence(host),
                 *moved_evidence(host),
-            ),
-            ceiling_ms=round(lost, 3),
-            actions=(_action(context, host, like),),
-            could_be_wrong_if=(
-                "the other devices do not reach the other hosts, or are meant for other traffic",
-                *context.caveats,
-            ),
+            ],
+            action=_action(context, host, like),
+            wrong_if=["the other devices do not reach the other hosts, or are meant for other traffic"],
         )
     ]
 

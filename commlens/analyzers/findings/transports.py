@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from commlens.analyzers.counted.link_lines import IDLE, state_of
 from commlens.analyzers.counted.nodes import RDMA, Device
-from commlens.analyzers.findings.build import advice, fixing, severity
+from commlens.analyzers.findings.build import advice, fixing
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.gpu_paths import OFF, find_bypassed_nvlink
-from commlens.analyzers.findings.wired import Wired, exposed_between, gb_s, moved_evidence, named, ranks_of
+from commlens.analyzers.findings.wired import Wired, exposed_between, gb_s, moved_evidence, named, on_link
 from commlens.analyzers.report import Action, Evidence, Finding
 
 _FASTER = 1.5  # times the carrier's peak, for another kind of link to be worth using
@@ -34,38 +34,23 @@ def _between_hosts(context: Context, hosts: Sequence[Wired]) -> list[Finding]:
     host, faster = slow[0]
     carrier, own = host.carrier, [each for each, _ in slow]
     speeds = f"{_speed(carrier)}, while {faster.name} ({_kind(faster)}{_speed(faster)}) is idle"
-    action = _action(context, host, faster)
-    exposed = exposed_between(context)
-    set_to = _culprits(context, host)
+    bypassed = float(round(host.traffic.most(faster) / max(host.traffic.steps, 1)))
     return [
-        Finding(
-            id="transport-fallback",
-            title=f"traffic between hosts goes over {carrier.name} ({_kind(carrier)}{speeds}) on {named(own)}",
-            layer="network",
-            severity=severity(context, lost),
-            confidence="high" if set_to else "medium",
-            ranks=ranks_of(own),
-            group=None,
-            steps=(),
-            evidence=(
+        on_link(
+            context,
+            "transport-fallback",
+            f"traffic between hosts goes over {carrier.name} ({_kind(carrier)}{speeds}) on {named(own)}",
+            own,
+            gains_ms=lost,
+            costs_ms=exposed_between(context) or None,
+            confidence="high" if _culprits(context, host) else "medium",
+            evidence=[
                 *moved_evidence(host),
-                Evidence(
-                    f"bytes on {faster.name} per step",
-                    float(round(host.traffic.most(faster) / max(host.traffic.steps, 1))),
-                    "B",
-                ),
+                Evidence(f"bytes on {faster.name} per step", bypassed, "B"),
                 *(Evidence(f"peak of {each.name}", gb_s(each.peak), "GB/s") for each in (carrier, faster) if each.peak),
-                *(
-                    [Evidence("exposed transfer between hosts per step, mean over ranks", round(exposed, 3), "ms")]
-                    * bool(exposed)
-                ),
-            ),
-            ceiling_ms=round(lost, 3) if exposed else None,
-            actions=(action,),
-            could_be_wrong_if=(
-                f"{faster.name} does not reach the other hosts: another network, a cable to storage only",
-                *context.caveats,
-            ),
+            ],
+            action=_action(context, host, faster),
+            wrong_if=[f"{faster.name} does not reach the other hosts: another network, a cable to storage only"],
         )
     ]
 

@@ -9,9 +9,10 @@ from functools import cached_property
 from commlens.analyzers.counted.crossing import Crossing
 from commlens.analyzers.counted.nodes import Device
 from commlens.analyzers.counted.traffic import Rate, Traffic
+from commlens.analyzers.findings.build import severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.spent import exposed_ms
-from commlens.analyzers.report import Evidence
+from commlens.analyzers.report import Action, Evidence, Finding
 
 _HEADERS = 1.1  # bytes on a link over bytes of payload, at most: headers, acknowledgements, the job's own small talk
 _SEEN = 0.5  # of what had to move at least: below it the bytes went another way
@@ -109,6 +110,54 @@ def exposed_between(context: Context, ranks: Sequence[int] | None = None) -> flo
 def ranks_of(hosts: Sequence[Wired]) -> tuple[int, ...]:
     """Global ranks on these hosts."""
     return tuple(sorted(rank for each in hosts for rank in each.traffic.ranks))
+
+
+def on_link(
+    context: Context,
+    id: str,
+    title: str,
+    hosts: Sequence[Wired],
+    *,
+    gains_ms: float,
+    costs_ms: float | None,
+    confidence: str,
+    evidence: Sequence[Evidence],
+    action: Action,
+    wrong_if: Sequence[str],
+) -> Finding:
+    """A finding about links of these hosts.
+
+    Args:
+        context: the run.
+        id: one of the catalogue.
+        title: what is wrong, in a line.
+        hosts: whose links.
+        gains_ms: the most that mending it could gain a step.
+        costs_ms: exposed transfer between hosts a step; None where it is not known, and then there is no ceiling.
+        confidence: high, medium or low.
+        evidence: what shows it, but for the exposed transfer.
+        action: what to do.
+        wrong_if: when not to believe it, beside what holds for the whole run.
+    """
+    cost = [] if costs_ms is None else [_exposed_evidence(costs_ms)]
+    return Finding(
+        id=id,
+        title=title,
+        layer="network",
+        severity=severity(context, gains_ms),
+        confidence=confidence,
+        ranks=ranks_of(hosts),
+        group=None,
+        steps=(),
+        evidence=(*evidence, *cost),
+        ceiling_ms=None if costs_ms is None else round(gains_ms, 3),
+        actions=(action,),
+        could_be_wrong_if=(*wrong_if, *context.caveats),
+    )
+
+
+def _exposed_evidence(ms: float) -> Evidence:
+    return Evidence("exposed transfer between hosts per step, mean over ranks", round(ms, 3), "ms")
 
 
 def named(hosts: Sequence[Wired]) -> str:
