@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "commlens"
+ABOVE = {"commlens.render", "commlens.ui", "commlens.cli"}
 FORBIDDEN = {
-    "trace": {"torch", "pandas", "typer", "commlens.profiler", "commlens.analyzers", "commlens.cli"},
-    "profiler": {"pandas", "plotly", "dash", "typer", "rich", "commlens.analyzers", "commlens.cli"},
-    "analyzers": {"torch", "pandas", "dash", "typer", "rich", "commlens.profiler", "commlens.cli"},
+    "trace": {"torch", "pandas", "typer", "commlens.profiler", "commlens.analyzers", *ABOVE},
+    "profiler": {"pandas", "plotly", "dash", "typer", "rich", "commlens.analyzers", *ABOVE},
+    "analyzers": {"torch", "pandas", "plotly", "dash", "typer", "rich", "commlens.profiler", *ABOVE},
+    "render": {"torch", "pandas", "plotly", "dash", "typer", "commlens.profiler", "commlens.ui", "commlens.cli"},
+    "ui": {"torch", "pandas", "typer", "commlens.profiler", "commlens.cli"},
 }
 
 

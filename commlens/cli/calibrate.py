@@ -84,7 +84,7 @@ def _write_plan(run: Run, launcher: list[str], seconds: float, result: Path) -> 
 def _show(calibration: Calibration) -> None:
     """The calibration as a table on stdout."""
     from commlens.cli.calibrate_plan import ranks_label
-    from commlens.cli.render import number, open_console, plain_table, size
+    from commlens.render.words import number, open_console, plain_table, size
     from commlens.trace.ops import busbw_factor
 
     table = plain_table(["operation", "ranks", "scope"], ["size", "time us", "busbw GB/s"])

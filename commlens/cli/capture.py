@@ -82,7 +82,7 @@ def _told(rank: int, folder: Path, window: dict[str, Any] | None) -> bool:
         why = "the job ended before it" if window is None else window.get("why") or window["state"]
         typer.echo(f"rank {rank}: no window: {why}")
         return False
-    from commlens.cli.render import milliseconds, size
+    from commlens.render.words import milliseconds, size
 
     held = milliseconds((window["stop_ns"] + window["export_ns"]) / 1e6)
     cut = f", cut short: {window['why']}" if window["state"] == "cut" else ""

@@ -57,7 +57,7 @@ def _model(run: Run) -> str | None:
 
 def _show(result: Comparison, format: Format) -> None:
     if format is Format.text:
-        from commlens.cli.render_comparison import print_comparison
+        from commlens.render.comparison import print_comparison
 
         print_comparison(result, sys.stdout)
         return

@@ -20,9 +20,9 @@ def show_explanation(report: Report, id: str) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    from commlens.cli.render import open_console, pairs, print_tight
-    from commlens.cli.render_columns import INDENT, PROSE
-    from commlens.cli.render_findings import finding_parts
+    from commlens.render.columns import INDENT, PROSE
+    from commlens.render.findings import finding_parts
+    from commlens.render.words import open_console, pairs, print_tight
 
     findings = [each for each in report.findings if each.id == id]
     techniques = [each for each in report.considered if id in (each.id, each.row)]
@@ -50,7 +50,7 @@ def _page(technique: Considered) -> Iterator[tuple[str, str]]:
 
 
 def _judged(technique: Considered) -> Iterable[tuple[str, str]]:
-    from commlens.cli.render_gain import interval, signed
+    from commlens.render.gain import interval, signed
 
     yield technique.verdict, technique.reason
     if technique.predicted is not None:

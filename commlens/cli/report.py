@@ -80,8 +80,8 @@ def show(
     if format is Format.json:
         typer.echo(_to_text(result, format), nl=False)
         return
-    from commlens.cli.render import open_console
-    from commlens.cli.render_report import print_report
+    from commlens.render.report import print_report
+    from commlens.render.words import open_console
 
     print_report(result, open_console(sys.stdout))
 
@@ -120,8 +120,8 @@ def _to_text(result: Report, format: Format) -> str:
         return json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n"
     import io
 
-    from commlens.cli.render import FILE_WIDTH, open_console
-    from commlens.cli.render_report import print_report
+    from commlens.render.report import print_report
+    from commlens.render.words import FILE_WIDTH, open_console
 
     page = io.StringIO()
     print_report(result, open_console(page, width=FILE_WIDTH))

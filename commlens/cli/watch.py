@@ -23,8 +23,8 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Print it once, as into a pipe.")] = False,
 ) -> None:
     """Show what each rank of a running job does: steps, standstill, waits. Ctrl-C leaves."""
-    from commlens.cli.render import open_console
     from commlens.cli.requests import follow, interruptible
+    from commlens.render.words import open_console
 
     run = follow(runs)
     console = open_console(sys.stdout)
@@ -49,7 +49,7 @@ def _follow(run: RecentRun, console: Console) -> int:
 def _frame(run: RecentRun, console: Console) -> tuple[RenderableType, bool]:
     """What is shown now, and whether it will not change any more."""
     from commlens.analyzers.recent import recent
-    from commlens.cli.render_watch import page
+    from commlens.render.watch import page
 
     read = run.read()
     found = recent(read, time.time_ns())

@@ -148,7 +148,7 @@ def _to_text(result: WhatIf, report: Report | None, format: Format) -> str:
         return json.dumps(result.to_dict() | considered, indent=2, allow_nan=False) + "\n"
     import io
 
-    from commlens.cli.render import FILE_WIDTH, open_console
+    from commlens.render.words import FILE_WIDTH, open_console
 
     page = io.StringIO()
     _print(result, report, open_console(page, width=FILE_WIDTH))
@@ -159,17 +159,17 @@ def _show(result: WhatIf, report: Report | None, format: Format) -> None:
     if format is Format.json:
         typer.echo(_to_text(result, report, format), nl=False)
         return
-    from commlens.cli.render import open_console
+    from commlens.render.words import open_console
 
     _print(result, report, open_console(sys.stdout))
 
 
 def _print(result: WhatIf, report: Report | None, console: Console) -> None:
     if report is not None:
-        from commlens.cli.render_considered import print_considered
+        from commlens.render.considered import print_considered
 
         print_considered(report, console)
         return
-    from commlens.cli.render_whatif import print_what_if
+    from commlens.render.whatif import print_what_if
 
     print_what_if(result, console)

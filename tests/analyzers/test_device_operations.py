@@ -17,8 +17,8 @@ from commlens import analyze, open_run
 from commlens.analyzers import Report
 from commlens.analyzers.across.transfers import ALIGNED, CLOCK_FREE
 from commlens.analyzers.device_operations import WAITS
-from commlens.cli.render import open_console
-from commlens.cli.render_report import print_report
+from commlens.render.report import print_report
+from commlens.render.words import open_console
 from commlens.trace.schema import DEVICE_CLOCKS, DEVICE_STATES, DTYPES, MISSING, OPS
 
 STEPS, ANALYSED = 6, 4

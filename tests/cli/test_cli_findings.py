@@ -18,9 +18,9 @@ from commlens.analyzers.across.progress import Progress, RankProgress
 from commlens.analyzers.across.transfers import ALIGNED, CLOCK_FREE
 from commlens.analyzers.collectives import BASIS
 from commlens.analyzers.report import Abstention, Action, Evidence, Finding
-from commlens.cli.render import open_console
-from commlens.cli.render_findings import TOP_FINDINGS, quantity
-from commlens.cli.render_report import print_report
+from commlens.render.findings import TOP_FINDINGS, quantity
+from commlens.render.report import print_report
+from commlens.render.words import open_console
 
 WIDTHS = (80, 100, 160)
 DEVICE = {"host": "host", "boot_id": "boot", "imported": "kineto"}

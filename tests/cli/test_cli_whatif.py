@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 import commlens
 from commlens.analyzers.whatif.asked import simulator_of, what_if
 from commlens.cli.app import app
-from commlens.cli.render import open_console
-from commlens.cli.render_whatif import print_what_if
 from commlens.errors import UsageError
+from commlens.render.whatif import print_what_if
+from commlens.render.words import open_console
 from commlens.trace.changes import parse_all
 
 SIZES = (1_000_000, 4_000_000, 16_000_000)

@@ -10,10 +10,10 @@ from commlens.analyzers import Report
 from commlens.analyzers.across.transfers import ALIGNED, CLOCK_FREE
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.collectives import BASIS
-from commlens.cli.render import NOT_KNOWN, milliseconds, number, percent, size
-from commlens.cli.render_columns import Column, clipped, fitted
-from commlens.cli.render_headline import group_name
-from commlens.cli.render_nccl import choices_note
+from commlens.render.columns import Column, clipped, fitted
+from commlens.render.headline import group_name
+from commlens.render.nccl import choices_note
+from commlens.render.words import NOT_KNOWN, milliseconds, number, percent, size
 
 TOP_COLLECTIVES = 10
 _MEASURES = {ALIGNED: "the transfer", CLOCK_FREE: "the shortest duration over the ranks"}

@@ -11,9 +11,9 @@ from rich.text import Text
 from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.counted.link_lines import LinkLine
 from commlens.analyzers.recent import ENDED, SILENT, Recent, RecentLine
-from commlens.cli.render import NOT_KNOWN, counted, milliseconds, number, pairs, percent
-from commlens.cli.render_columns import Column, fitted, note
-from commlens.cli.render_windows import window_words
+from commlens.render.columns import Column, fitted, note
+from commlens.render.windows import window_words
+from commlens.render.words import NOT_KNOWN, counted, milliseconds, number, pairs, percent
 from commlens.trace import Run
 
 TOP: Final = 16

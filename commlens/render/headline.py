@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from commlens.analyzers import Report
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.lane_lines import LaneLine
-from commlens.cli.render import milliseconds, number, percent, size
-from commlens.cli.render_compared import FLOOR, HANG, LATE, looked_for
+from commlens.render.compared import FLOOR, HANG, LATE, looked_for
+from commlens.render.words import milliseconds, number, percent, size
 
 
 def headline(report: Report) -> str:

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 from rich.table import Table
 
-from commlens.cli.render import NOT_KNOWN, milliseconds, number, open_console, plain_table, size
+from commlens.render.words import NOT_KNOWN, milliseconds, number, open_console, plain_table, size
 
 if TYPE_CHECKING:
     from commlens.analyzers.comparison import Comparison, Pair

@@ -9,8 +9,8 @@ from rich.console import Console, Group, RenderableType
 from commlens.analyzers import Report
 from commlens.analyzers.across.rank_lines import RankLine
 from commlens.analyzers.summary import RankBudget
-from commlens.cli.render import NOT_KNOWN, milliseconds, percent
-from commlens.cli.render_columns import Column, clipped, fitted, note
+from commlens.render.columns import Column, clipped, fitted, note
+from commlens.render.words import NOT_KNOWN, milliseconds, percent
 
 TOP_RANKS = 12
 _HOST = 12

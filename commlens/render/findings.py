@@ -12,9 +12,9 @@ from rich.text import Text
 from commlens.analyzers import Report
 from commlens.analyzers.report import Action, Evidence, Finding, Predicted
 from commlens.analyzers.track_record import changed_names
-from commlens.cli.render import milliseconds, number, pairs, percent, size
-from commlens.cli.render_compared import compared
-from commlens.cli.render_gain import interval, share_of, signed
+from commlens.render.compared import compared
+from commlens.render.gain import interval, share_of, signed
+from commlens.render.words import milliseconds, number, pairs, percent, size
 
 TOP_FINDINGS = 5
 TOP_EVIDENCE = 7

@@ -7,8 +7,8 @@ from rich.console import Console, Group, RenderableType
 from commlens.analyzers import Report
 from commlens.analyzers.counted.link_lines import CARRIED, IDLE, UNREAD, UNSURE, LinkLine
 from commlens.analyzers.counted.nodes import LOOPBACK
-from commlens.cli.render import NOT_KNOWN, number, percent
-from commlens.cli.render_columns import Column, clipped, fitted, note
+from commlens.render.columns import Column, clipped, fitted, note
+from commlens.render.words import NOT_KNOWN, number, percent
 
 TOP_LINKS = 16
 _HOST = 14

@@ -10,8 +10,8 @@ from rich.table import Table
 from commlens.analyzers import Report
 from commlens.analyzers.findings.context import LEAST_SHARE
 from commlens.analyzers.summary import TimeBudget
-from commlens.cli.render import bar, milliseconds, percent
-from commlens.cli.render_columns import note
+from commlens.render.columns import note
+from commlens.render.words import bar, milliseconds, percent
 
 BAR = 30
 _MEANING = "wait: this rank had arrived, another had not; transfer: all had arrived, bytes were moving."

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console, Group, RenderableType
 
 from commlens.analyzers import Report
-from commlens.cli.render import milliseconds, number
-from commlens.cli.render_columns import INDENT, Column, clipped, fitted, note
+from commlens.render.columns import INDENT, Column, clipped, fitted, note
+from commlens.render.words import milliseconds, number
 
 TOP_RANKS = 12
 TOP_KERNELS = 4

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 from commlens.analyzers.verification import INCONCLUSIVE, LEVEL
-from commlens.cli.render import NOT_KNOWN, milliseconds, open_console, percent
-from commlens.cli.render_gain import signed
+from commlens.render.gain import signed
+from commlens.render.words import NOT_KNOWN, milliseconds, open_console, percent
 from commlens.trace.change_kinds import LOSSY
 from commlens.trace.changes import Change, joined
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from commlens.analyzers import Report
 from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.across.progress import Progress, RankProgress
-from commlens.cli.render import pairs
-from commlens.cli.render_columns import clipped
+from commlens.render.columns import clipped
+from commlens.render.words import pairs
 
 TOP_GROUPS = 4
 _GROUP = 24

@@ -6,8 +6,8 @@ from rich.console import Console, Group, RenderableType
 
 from commlens.analyzers import Report
 from commlens.analyzers.across.transfers import CostLine
-from commlens.cli.render import NOT_KNOWN, number
-from commlens.cli.render_columns import Column, clipped, fitted, note
+from commlens.render.columns import Column, clipped, fitted, note
+from commlens.render.words import NOT_KNOWN, number
 
 TOP_COSTS = 6
 TOP_REASONS = 2

@@ -11,8 +11,8 @@ from commlens.analyzers.collective_line import CollectiveLine, NcclChoice
 from commlens.analyzers.device_coverage import DeviceCoverage
 from commlens.analyzers.device_operations import WAITS
 from commlens.analyzers.nccl_lines import STEP, NcclReplays, NcclWaits
-from commlens.cli.render import counted, milliseconds, number, percent, size
-from commlens.cli.render_columns import Column, clipped, fitted, note
+from commlens.render.columns import Column, clipped, fitted, note
+from commlens.render.words import counted, milliseconds, number, percent, size
 
 TOP_CHOICES = 6
 TOP_WAITS = 16

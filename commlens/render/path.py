@@ -11,8 +11,8 @@ from commlens.analyzers import Report
 from commlens.analyzers.across.critical_path import TRANSFER
 from commlens.analyzers.own_work import GAPS, HOST_BOUND
 from commlens.analyzers.path_lines import CriticalPath
-from commlens.cli.render import bar, counted, milliseconds, percent
-from commlens.cli.render_columns import INDENT, clipped, note
+from commlens.render.columns import INDENT, clipped, note
+from commlens.render.words import bar, counted, milliseconds, percent
 
 TOP_PARTS = 6
 BAR = 30

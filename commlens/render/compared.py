@@ -11,7 +11,7 @@ from commlens.analyzers import Report
 from commlens.analyzers.across.lateness import FEWEST_STEPS
 from commlens.analyzers.across.transfers import ALIGNED, CLOCK_FREE
 from commlens.analyzers.findings.context import LEAST_SHARE
-from commlens.cli.render import counted, pairs, percent
+from commlens.render.words import counted, pairs, percent
 from commlens.trace.schema import POINT_TO_POINT
 
 FLOOR = percent(LEAST_SHARE)

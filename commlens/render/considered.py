@@ -11,9 +11,9 @@ from rich.text import Text
 
 from commlens.analyzers import Report
 from commlens.analyzers.report import Considered
-from commlens.cli.render import NOT_KNOWN, milliseconds, pairs, print_tight
-from commlens.cli.render_columns import INDENT, PROSE, Column, clipped, fitted
-from commlens.cli.render_gain import interval, share_of, signed
+from commlens.render.columns import INDENT, PROSE, Column, clipped, fitted
+from commlens.render.gain import interval, share_of, signed
+from commlens.render.words import NOT_KNOWN, milliseconds, pairs, print_tight
 from commlens.trace.change_kinds import RISKS
 
 _WIDEST = 40  # characters of a technique

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from commlens.analyzers.whatif.answers import Scenario, WhatIf
-from commlens.cli.render import milliseconds
-from commlens.cli.render_columns import INDENT, PROSE, Column, clipped, fitted
-from commlens.cli.render_gain import interval, share_of, signed
+from commlens.render.columns import INDENT, PROSE, Column, clipped, fitted
+from commlens.render.gain import interval, share_of, signed
+from commlens.render.words import milliseconds
 
 _WIDEST = 44  # characters of a change
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.windows import WindowLine
-from commlens.cli.render import counted
+from commlens.render.words import counted
 
 _SHOWN: Final = 3
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from commlens.analyzers.report import Predicted
-from commlens.cli.render import NOT_KNOWN, milliseconds, percent
+from commlens.render.words import NOT_KNOWN, milliseconds, percent
 
 
 def interval(predicted: Predicted) -> str:

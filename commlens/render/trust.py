@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.table import Table
 
 from commlens.analyzers import Abstention, Report
-from commlens.cli.render import counted, milliseconds, number, pairs, percent, size
-from commlens.cli.render_nccl import device_words
-from commlens.cli.render_windows import window_words
+from commlens.render.nccl import device_words
+from commlens.render.windows import window_words
+from commlens.render.words import counted, milliseconds, number, pairs, percent, size
 
 _NAMES = 20
 _DEAR = 0.5  # % of a step that recording costs at most
