@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from commlens.analyzers.abstentions import find_abstentions
-from commlens.analyzers.across.critical_path import find_path
-from commlens.analyzers.across.joined import join
+from commlens.analyzers.across.critical_path import Path, find_path
+from commlens.analyzers.across.joined import Joined, join
 from commlens.analyzers.across.rank_lines import rank_lines
 from commlens.analyzers.across.transfers import cost_lines, measured
 from commlens.analyzers.advisor.advise import advise
@@ -41,6 +43,27 @@ if TYPE_CHECKING:
     from commlens.trace import Run
 
 
+@dataclass(frozen=True)
+class Examined:
+    """A run, looked at once: its report, and what views of single collectives need.
+
+    Attributes:
+        run: what was examined.
+        ranks: stage one, ascending by rank.
+        joined: stage two, of the same ranks in the same order.
+        path: the critical path, None where it cannot be told.
+        report: stage three.
+        simulator: makes that of the run, once.
+    """
+
+    run: Run
+    ranks: tuple[RankFacts, ...]
+    joined: Joined
+    path: Path | None
+    report: Report
+    simulator: Callable[[], Simulator]
+
+
 def analyze(run: Run) -> Report:
     """Analyse a run: where each step's time went, and what is not known.
 
@@ -48,9 +71,14 @@ def analyze(run: Run) -> Report:
 
     report = commlens.analyze(commlens.open_run("commlens-runs/..."))
     """
+    return examine(run).report
+
+
+def examine(run: Run) -> Examined:
+    """Analyse a run, and keep what its report was made of."""
     infos = {number: rank.info for number, rank in run.ranks.items()}
     unfit = unfit_steps(infos.values())
-    ranks = [rank_facts(run.ranks[number], unfit) for number in sorted(run.ranks)]
+    ranks = tuple(rank_facts(run.ranks[number], unfit) for number in sorted(run.ranks))
     joined = join(ranks)
     transfers = measured(ranks, joined)
     costs = cost_lines(transfers)
@@ -74,7 +102,8 @@ def analyze(run: Run) -> Report:
     )
     unread = [Abstention("links", why, NEEDS) for why in why_unread(ranks, infos, traffic, links)]
     hangs, progress, unsure = find_hangs(ranks, joined.matched, infos)
-    path = path_lines(find_path(ranks, joined.waits, joined.clocks), ranks) if len(ranks) > 1 else None
+    path = find_path(ranks, joined.waits, joined.clocks) if len(ranks) > 1 else None
+    told = path_lines(path, ranks)
     report = Report(
         run=_run_facts(run, ranks),
         coverage=find_coverage(run, ranks, joined),
@@ -83,7 +112,7 @@ def analyze(run: Run) -> Report:
         sizes=size_histogram(lines),
         cost_model=costs,
         ranks=rank_lines(ranks, joined),
-        critical_path=path,
+        critical_path=told,
         device_lanes=lane_lines(ranks),
         contention=contention,
         links=links,
@@ -93,14 +122,15 @@ def analyze(run: Run) -> Report:
         overhead=find_overhead(ranks, infos),
         progress=progress,
         findings=(*hangs, *find_findings(context)),
-        abstentions=(*unsure, *find_abstentions(ranks, infos, run.missing, joined, path), *unread),
+        abstentions=(*unsure, *find_abstentions(ranks, infos, run.missing, joined, told), *unread),
     )
 
+    @cache
     def simulator() -> Simulator:
         gradients = {number: read_gradients(rank) for number, rank in run.ranks.items()}
         return find_simulator(ranks, joined, transfers, infos, run.missing, gradients, run.calibration)
 
-    return advise(report, context, simulator)
+    return Examined(run, ranks, joined, path, advise(report, context, simulator), simulator)
 
 
 def _run_facts(run: Run, ranks: Sequence[RankFacts]) -> RunFacts:

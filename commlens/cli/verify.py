@@ -118,7 +118,7 @@ def _show(
     format: Format,
 ) -> None:
     """The result on stdout; `predicted` is the reason where nothing was."""
-    from commlens.render.verify import accuracy_note, print_verification
+    from commlens.cli.render_verify import accuracy_note, print_verification
     from commlens.trace.changes import joined
 
     if format is Format.text:

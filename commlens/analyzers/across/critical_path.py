@@ -35,11 +35,14 @@ class Path:
         steps: how many steps were walked.
         total_ns: their length together: the sum of all parts.
         parts: ns by (kind, position of the rank, name).
+        stretches: where it went, ascending: int64, shape (stretches, 4): start and end on the common clock, ns,
+            position of the rank, and the row whose transfer it was, MISSING where the rank worked.
     """
 
     steps: int
     total_ns: int
     parts: dict[_Key, int]
+    stretches: Ints
 
 
 def find_path(ranks: Sequence[RankFacts], waits: Sequence[Waits], clocks: Clocks) -> Path | None:
@@ -61,7 +64,16 @@ def find_path(ranks: Sequence[RankFacts], waits: Sequence[Waits], clocks: Clocks
         total += end - begin
     for line in lines:
         line.charge_own_time(parts)
-    return Path(int(shared.size), total, {key: ns for key, ns in parts.items() if ns})
+    return Path(int(shared.size), total, {key: ns for key, ns in parts.items() if ns}, _stretches(lines))
+
+
+def _stretches(lines: Sequence[_Line]) -> Ints:
+    """What was walked, ascending, without what took no time, shape (stretches, 4); see `Path`."""
+    walked = [(start, end, line.position, MISSING) for line in lines for start, end in line.followed]
+    carried = [(start, end, line.position, row) for line in lines for start, end, row in line.carried]
+    found = np.array(walked + carried, np.int64).reshape(-1, 4)
+    found = found[found[:, 1] > found[:, 0]]
+    return np.asarray(found[np.argsort(found[:, 0], kind="stable")])
 
 
 class _Line:
@@ -80,6 +92,7 @@ class _Line:
         self.work = {name: Intervals(*map(self._aligned, times)) for name, times in own_work(facts).items()}
         self._before = _freed_by(facts)
         self.followed: list[tuple[int, int]] = []
+        self.carried: list[tuple[int, int, int]] = []
 
     def _aligned(self, times: Ints) -> Ints:
         return self._clocks.aligned(self.position, times)
@@ -157,9 +170,11 @@ def _through(
         if line.need[row] == MISSING:
             start = min(now, max(begin, since))
             parts[UNMATCHED, line.position, name] += now - start
+            line.carried.append((start, now, row))
             return start, line
         arrival = max(begin, min(now, int(line.need[row])))
         parts[TRANSFER if line.waits.whole[row] == 1 else UNSPLIT, line.position, name] += now - arrival
+        line.carried.append((arrival, now, row))
         now, last_row = arrival, int(line.waits.last_row[row])
         line = lines[int(line.waits.last[row])]
         row, since = line.queued_behind(last_row), int(line.issued[last_row])
