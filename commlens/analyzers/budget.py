@@ -46,7 +46,7 @@ class Budget:
 def split_steps(columns: Columns, lanes: Lanes | None, steps: Steps, blocked: Blocked) -> Budget:
     """Split every analysed step of one rank into its parts."""
     standstill = blocked.merged
-    phases, flying = lanes.compute if lanes else _phases(columns), in_flight(columns)
+    phases, flying = lanes.compute if lanes else phases_of(columns), in_flight(columns)
     both = intersect(flying, standstill)
     windows = steps.start_ns, steps.end_ns
 
@@ -119,7 +119,7 @@ def _asked(issued: Ints, steps: Steps) -> NDArray[np.bool_]:
     return inside if inside.any() else np.ones(issued.size, bool)
 
 
-def _phases(columns: Columns) -> Intervals:
+def phases_of(columns: Columns) -> Intervals:
     """Forward, backward and optimizer of the training thread, merged."""
     rows = columns.phases
     own = (rows["thread"] == columns.training_thread) & (rows["end_ns"] > rows["start_ns"])

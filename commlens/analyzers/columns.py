@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 _NUMBERS = [
     "seq", "in_bytes", "out_bytes", "group_size", "issued_ns", "started_ns", "completed_ns", "waited_ns",
-    "blocked_ns", "thread", "peer",
+    "blocked_ns", "thread", "peer", "bucket",
 ]  # fmt: skip
-_SMALL = frozenset({"group_size", "thread", "peer"})
+_SMALL = frozenset({"group_size", "thread", "peer", "bucket"})
 _WORDS = ["group", "group_desc", "op", "dtype", "source", "timing"]
 _PHASES = ["phase", "name", "start_ns", "end_ns", "step", "thread"]
 _KERNELS = ["kind", "name", "blocks", "launched_ns", "start_ns", "end_ns"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from commlens.analyzers.across.progress import Progress
 from commlens.analyzers.across.rank_lines import RankLine
 from commlens.analyzers.across.transfers import CostLine
+from commlens.analyzers.by_step import StepLine
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.contention import Contention
 from commlens.analyzers.counted.gpus import GpuLine
@@ -20,6 +21,7 @@ from commlens.analyzers.coverage import Coverage
 from commlens.analyzers.lane_lines import LaneLine
 from commlens.analyzers.nccl_lines import NcclReplays, NcclWaits
 from commlens.analyzers.overhead import Overhead
+from commlens.analyzers.overlap_lines import OverlapLine
 from commlens.analyzers.path_lines import CriticalPath
 from commlens.analyzers.sizes import SizeBucket
 from commlens.analyzers.summary import TimeBudget
@@ -178,6 +180,8 @@ class Report:
     gpus: tuple[GpuLine, ...] = ()
     nccl_waits: tuple[NcclWaits, ...] = ()
     nccl_replays: tuple[NcclReplays, ...] = ()
+    by_step: tuple[StepLine, ...] = ()
+    overlaps: tuple[OverlapLine, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: dicts, lists, strings, finite numbers and None."""
@@ -188,6 +192,8 @@ class Report:
             "schema_version": SCHEMA_VERSION,
             "producer": f"commlens {__version__}",
             **parts,
+            "by_step": [asdict(line) for line in self.by_step],
+            "overlaps": [asdict(line) for line in self.overlaps],
             "collectives": [_plain(asdict(line)) for line in self.collectives],
             "sizes": [_plain(asdict(bucket)) for bucket in self.sizes],
             "cost_model": [_plain(asdict(line)) for line in self.cost_model],

@@ -14,6 +14,7 @@ from commlens.analyzers.across.joined import Joined, join
 from commlens.analyzers.across.rank_lines import rank_lines
 from commlens.analyzers.across.transfers import cost_lines, measured
 from commlens.analyzers.advisor.advise import advise
+from commlens.analyzers.by_step import step_lines
 from commlens.analyzers.collectives import collective_lines
 from commlens.analyzers.contention import find_contention
 from commlens.analyzers.counted.gpus import gpu_lines
@@ -28,6 +29,7 @@ from commlens.analyzers.findings.hangs import find_hangs
 from commlens.analyzers.lane_lines import lane_lines
 from commlens.analyzers.nccl_lines import nccl_replays, nccl_waits
 from commlens.analyzers.overhead import find_overhead
+from commlens.analyzers.overlap_lines import overlap_lines
 from commlens.analyzers.path_lines import path_lines
 from commlens.analyzers.ranks import RankFacts, rank_facts
 from commlens.analyzers.report import Abstention, Report, RunFacts, StepFacts
@@ -108,6 +110,8 @@ def examine(run: Run) -> Examined:
         run=_run_facts(run, ranks),
         coverage=find_coverage(run, ranks, joined),
         time_budget=time_budget(ranks, joined),
+        by_step=step_lines(ranks, joined),
+        overlaps=overlap_lines(ranks, joined),
         collectives=lines,
         sizes=size_histogram(lines),
         cost_model=costs,

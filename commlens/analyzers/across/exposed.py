@@ -43,11 +43,8 @@ class Exposed:
 def split_exposed(facts: RankFacts, waits: Waits) -> Exposed:
     """Split the standstill of one rank."""
     waiting, pieces = _while_waiting(facts, waits), facts.blocked
-    unmatched = waits.need_ns[pieces.row] == MISSING
-    # Where a member was not recorded, what follows the last known arrival may be waiting for that one.
-    doubtful = unmatched | (waits.whole[pieces.row] != 1)
-    surely = subtract(waiting, merge(pieces.starts[unmatched], pieces.ends[unmatched]))
-    unsplit = subtract(merge(pieces.starts[doubtful], pieces.ends[doubtful]), surely)
+    unmatched, doubtful = _unmatched(facts, waits), _doubtful(facts, waits)
+    surely, unsplit = _parts(facts, waits, waiting)
     exposed = facts.budget.exposed if facts.budget is not None else np.zeros(facts.steps.index.size, np.int64)
     steps, inside = (facts.steps.start_ns, facts.steps.end_ns), facts.steps.window
     step_wait, step_unsplit = length_within(surely, *steps), length_within(unsplit, *steps)
@@ -60,6 +57,29 @@ def split_exposed(facts: RankFacts, waits: Waits) -> Exposed:
         transfer=exposed - step_wait - step_unsplit if facts.budget is not None else exposed,
         unsplit=step_unsplit,
     )
+
+
+def standstill(facts: RankFacts, waits: Waits) -> tuple[Intervals, Intervals, Intervals]:
+    """When a rank waited for late ranks, moved bytes, and stood still without it being known which; each merged."""
+    surely, unsplit = _parts(facts, waits, _while_waiting(facts, waits))
+    return surely, subtract(subtract(facts.blocked.merged, surely), unsplit), unsplit
+
+
+def _parts(facts: RankFacts, waits: Waits, waiting: Intervals) -> tuple[Intervals, Intervals]:
+    """When it surely waited, and when that cannot be told."""
+    pieces, unmatched, doubtful = facts.blocked, _unmatched(facts, waits), _doubtful(facts, waits)
+    surely = subtract(waiting, merge(pieces.starts[unmatched], pieces.ends[unmatched]))
+    return surely, subtract(merge(pieces.starts[doubtful], pieces.ends[doubtful]), surely)
+
+
+def _unmatched(facts: RankFacts, waits: Waits) -> NDArray[np.bool_]:
+    """Pieces of standstill whose collective has no counterpart, shape (pieces,)."""
+    return np.asarray(waits.need_ns[facts.blocked.row] == MISSING)
+
+
+def _doubtful(facts: RankFacts, waits: Waits) -> NDArray[np.bool_]:
+    """As above, or where a member was not recorded: what follows the last known arrival may be waiting for that one."""
+    return np.asarray(_unmatched(facts, waits) | (waits.whole[facts.blocked.row] != 1))
 
 
 def _while_waiting(facts: RankFacts, waits: Waits) -> Intervals:

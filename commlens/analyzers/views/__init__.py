@@ -1,0 +1,1 @@
+"""Views of single collectives and moments, made on demand from what was examined: what pages zoom into."""
