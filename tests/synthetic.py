@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commlens.trace import RankWriter, write_run_info
 from commlens.trace.schema import (
@@ -130,6 +131,19 @@ def _write_rank(path: Path, number: int, truth: RankTruth, head: dict[str, Any])
         values = {name: np.array([truth.overhead.get(name, 0)], np.int64) for name in TABLES["overhead"]}
         writer.append("overhead", values)
     writer.close()
+
+
+def optimizer_columns(ends_ns: NDArray[np.int64]) -> dict[str, Any]:
+    """Optimizer phases of 1 ms that end steps 0, 1, ... at these times, for `RankWriter.append("phases", ...)`."""
+    zeros = np.zeros(ends_ns.size, np.int64)
+    return {
+        "phase": (zeros, ["optimizer"]),
+        "name": (zeros, ["SGD"]),
+        "start_ns": ends_ns - MS,
+        "end_ns": ends_ns,
+        "step": np.arange(ends_ns.size),
+        "thread": zeros,
+    }
 
 
 def collective_columns(rows: Sequence[Collective]) -> dict[str, Any]:

@@ -1,218 +1,157 @@
-"""`commlens doctor`: what works on this machine, tried out rather than assumed."""
+"""`commlens doctor`: what works on this machine, tried out rather than assumed; or whether a run is healthy."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import os
-import platform
-import site
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commlens._version import __version__
-from commlens.trace.schema import OPS, POINT_TO_POINT
+from commlens.cli.report import Format
+from commlens.cli.runs import RankRegex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from rich.console import Console
-
-    from commlens.trace import Rank
-
-JOB = Path(__file__).with_name("doctor_job.py")
-_SHOULD_SEE = tuple(op for op in OPS if op not in POINT_TO_POINT)
+    from commlens.analyzers.health.machine import Torch
+    from commlens.analyzers.settings.setting import Setting
+    from commlens.render.checks import Diagnosis, Part
 
 
-class Check(NamedTuple):
-    """One line of the doctor's answer; `ok` None is a fact, not a verdict."""
+def doctor(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            readable=False,
+            help="A run, to say whether its recording is healthy; several folders are its parts."
+            " Default: this machine.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[Format, typer.Option("--format", help="Text to read, or JSON (schema 1).")] = Format.text,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False,
+    rank_regex: RankRegex = None,
+) -> None:
+    """Check this machine, or a run: what works, what conflicts, where ranks differ.
 
-    ok: bool | None
-    name: str
-    answer: str
+    Exits with 1 where something failed.
 
+    Example: commlens doctor commlens-runs --strict
+    """
+    found = _of_run(runs, rank_regex, format) if runs else _of_machine(format)
+    if format is Format.json:
+        import json
 
-def doctor() -> None:
-    """Check this machine: torch, backends, interfaces, which hooks work, settings that cost communication."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    failed = 0
-    for title, checks in sections():
-        console.print(f"[bold]{title}[/bold]")
-        for check in checks:
-            failed += check.ok is False
-            _show(console, check)
-        console.print()
-    if failed:
-        console.print(f"{failed} of these keep commlens from working here.")
+        typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False))
+    if found.failed or (strict and found.warned):
         raise typer.Exit(1)
-    console.print("Ready: COMMLENS=1 in front of a job records it.")
 
 
-def _show(console: Console, check: Check) -> None:
-    mark = {True: "[green]ok[/green]  ", False: "[red]FAIL[/red]", None: "    "}[check.ok]
-    console.print(f"  {mark} {check.name:22s} {check.answer}", soft_wrap=True)
+def _of_run(runs: list[Path], rank_regex: str | None, format: Format) -> Diagnosis:
+    import time
 
+    from commlens.analyzers.health.recording import examine_health
+    from commlens.analyzers.stages import examine
+    from commlens.cli.runs import open_chosen
+    from commlens.render.run_health import diagnosis, verdict
 
-def sections() -> Iterator[tuple[str, list[Check]]]:
-    """The doctor's sections, each computed when it is asked for."""
-    yield "Versions", versions()
-    yield "Attaching by COMMLENS", [pth_line()]
-    if importlib.util.find_spec("torch") is not None:
-        found = backends()
-        yield "torch.distributed", found
-        if not any(check.ok is False for check in found):
-            yield "Recording, tried on a one-rank job", try_recording()
-        yield "Compiled parts", compiled_parts()
-    from commlens.profiler.environment import interfaces, settings
-
-    links = interfaces()
-    yield "Network interfaces", [_interface(entry) for entry in links]
-    yield "Counters of links and devices", counters()
-    yield "Settings that change communication", _settings(settings(), links)
-
-
-def versions() -> list[Check]:
-    """Versions of what commlens stands on."""
-    found = [Check(None, "commlens", __version__), Check(None, "python", platform.python_version())]
-    for name in ("torch", "numpy", "pyarrow"):
-        try:
-            found.append(Check(None, name, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
-            found.append(Check(False, name, f"not installed; next: pip install {name}"))
+    examined = examine(open_chosen(runs, rank_regex))
+    found = diagnosis(examined, examine_health(examined, time.time_ns()))
+    if format is Format.text:
+        _show([*found.parts], verdict(found))
     return found
 
 
-def pth_line() -> Check:
-    """Whether site-packages holds the line that attaches."""
-    folders = [*site.getsitepackages(), site.getusersitepackages()]
-    where = next((folder for folder in folders if (Path(folder) / "commlens.pth").is_file()), None)
-    if where is None:
-        return Check(False, "commlens.pth", "not in site-packages; next: pip install commlens, or commlens.record()")
-    return Check(True, "commlens.pth", where)
+def _of_machine(format: Format) -> Diagnosis:
+    """Looks at one thing after the other, and shows each at once."""
+    from commlens.render.checks import Conflict, Diagnosis
+    from commlens.render.machine import verdict
+
+    known: list[Setting] = []
+    parts = []
+    for part in _machine_parts(known):
+        parts.append(part)
+        if format is Format.text:
+            _show([part])
+    conflicts = tuple(Conflict(each) for each in known if each.is_warning)
+    found = Diagnosis("machine", None, tuple(parts), conflicts)
+    found = Diagnosis("machine", None, tuple(parts), conflicts, healthy=not found.failed)
+    if format is Format.text:
+        _show([], verdict(found))
+    return found
 
 
-def backends() -> list[Check]:
-    """Backends of this torch and the devices it sees."""
+def _show(parts: list[Part], last: str = "") -> None:
+    from commlens.render.checks import print_part
+    from commlens.render.words import open_console
+
+    console = open_console(sys.stdout)
+    for part in parts:
+        print_part(part, console)
+    if last:
+        console.print(last)
+
+
+def _machine_parts(known: list[Setting]) -> Iterator[Part]:
+    """Each part when it is asked for; `known` receives what is said of settings."""
+    from commlens.analyzers.health.machine import Torch
+    from commlens.cli import machine
+    from commlens.render import machine as words
+
+    yield words.versions_part(machine.versions())
+    yield _looked("Attaching by COMMLENS", lambda: words.attaching_part(machine.attached_by()))
+    torch = machine.torch_facts() if machine.has_torch() else Torch(error="not installed", distributed=False)
+    if machine.has_torch():
+        yield words.torch_part(torch)
+    if torch.usable:
+        yield words.trial_part(machine.try_recording())
+    else:
+        why = "it takes a torch that can be imported, with Gloo"
+        yield words.unseen_part(words.TRIAL, why, warning=not torch.error and torch.distributed)
+    if torch.distributed and not torch.error:
+        yield from _compiled_parts(torch)
+    yield from _network_parts(torch, known)
+
+
+def _compiled_parts(torch: Torch) -> Iterator[Part]:
+    from commlens.analyzers.health.sights import sights
+    from commlens.cli import machine
+    from commlens.render import machine as words
+
+    built = machine.compiled_parts()
+    yield words.built_part(built, torch)
+    native, plugin = (bool(each.path) for each in built)
+    native = native and machine.asks_for_native()
+    seen = sights(torch.backends, native, plugin and not torch.other_plugin)
+    yield words.sights_part(seen, torch.gpus > 0, torch.other_plugin)
+
+
+def _network_parts(torch: Torch, known: list[Setting]) -> Iterator[Part]:
+    from commlens.analyzers.health.machine import job_here
+    from commlens.analyzers.settings.interfaces import gloo_choice, nccl_choice
+    from commlens.analyzers.settings.known import settings_to_know, without_launcher
+    from commlens.cli import machine
+    from commlens.profiler.environment import settings
+    from commlens.render import machine as words
+    from commlens.render.checks import Conflict, settings_part
+
+    network, values = machine.network(), settings()
+    choices = [gloo_choice(values, network.interfaces, network.address)]
+    if "nccl" in torch.backends or not torch.backends:
+        choices.append(nccl_choice(values, network.interfaces, network.rdma))
+    yield words.interfaces_part(network, choices)
+    yield words.counters_part(network)
+    known += settings_to_know(values, network.interfaces, job_here(torch, network, machine.cores()))
+    yield settings_part([Conflict(each) for each in known], without_launcher(values))
+
+
+def _looked(title: str, look: Callable[[], Part]) -> Part:
+    """A part, or why it could not be looked at."""
+    from commlens.render.machine import unseen_part
+
     try:
-        import torch
-        import torch.distributed as dist
-    except (ImportError, OSError) as error:  # OSError: a shared library that torch needs is not there
-        return [Check(False, "import torch", " ".join(str(error).split()))]
-    if not dist.is_available():
-        return [Check(False, "torch.distributed", "not in this build of torch")]
-    named = {
-        "gloo": dist.is_gloo_available(),
-        "nccl": dist.is_nccl_available(),
-        "mpi": dist.is_mpi_available(),
-        "ucc": dist.is_ucc_available(),
-    }
-    have = ", ".join(name for name, there in named.items() if there)
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return [Check(None, "backends", have or "none"), Check(None, "CUDA devices", str(gpus))]
-
-
-def try_recording() -> list[Check]:
-    """Records a one-rank job in a process of its own and looks at what arrived."""
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "COMMLENS": folder}
-        job = subprocess.run([sys.executable, str(JOB)], env=environment, capture_output=True, text=True, timeout=120)
-        if job.returncode != 0:
-            last = (job.stderr.strip().splitlines() or ["no message"])[-1]
-            return [Check(False, "job", f"ended with code {job.returncode}: {last}")]
-        return list(_judge(Path(folder), job.stderr))
-
-
-def compiled_parts() -> list[Check]:
-    """What `commlens build` has made for this torch, or what it would need."""
-    from commlens.errors import BuildError
-    from commlens.profiler import built
-
-    checks = []
-    for name, part, compiler in (
-        ("native recorder", built.native(), built.CXX),
-        ("NCCL plugin", built.nccl_plugin(), built.CC),
-    ):
-        found = part.found()
-        if found is not None:
-            checks.append(Check(None, name, f"{found}, {part.note().get('compiler', 'compiler not known')}"))
-            continue
-        try:
-            answer = f"not built; next: commlens build (by {compiler.path()})"
-        except BuildError as error:
-            answer = f"not built: {error}"
-        checks.append(Check(None, name, answer))
-    return checks
-
-
-def _judge(folder: Path, stderr: str) -> Iterator[Check]:
-    from commlens.errors import TraceError
-    from commlens.trace import open_run
-
-    try:
-        rank = open_run(folder).ranks[0]
-    except (TraceError, KeyError):
-        warning = next((line for line in stderr.splitlines() if line.startswith("commlens")), "no run was written")
-        yield Check(False, "attach", warning)
-        return
-    yield Check(True, "attach", "the job was recorded with no change to it")
-    yield from _collectives(rank)
-    for phase in ("forward", "backward", "optimizer"):
-        seen = phase in rank.table("phases")["phase"].to_pylist()
-        yield Check(seen, phase, "seen" if seen else str(rank.info["hooks"].get(phase)))
-    cost = (rank.info.get("overhead") or {}).get("trampoline_ns")
-    if cost is not None:
-        yield Check(None, "way into a hook", f"{cost / 1000:.1f} us a collective, plus what each report prints")
-
-
-def _collectives(rank: Rank) -> Iterator[Check]:
-    rows: list[dict[str, Any]] = rank.table("collectives").select(["op", "completed_ns"]).to_pylist()
-    missed = [op for op in _SHOULD_SEE if op not in {row["op"] for row in rows}]
-    yield Check(
-        not missed,
-        "collectives",
-        f"not seen: {', '.join(missed)}" if missed else f"all {len(_SHOULD_SEE)} kinds seen",
-    )
-    endless = sorted({row["op"] for row in rows if row["completed_ns"] is None})
-    yield Check(not endless, "their ends", f"unknown for {', '.join(endless)}" if endless else "known for all")
-
-
-def _interface(entry: dict[str, Any]) -> Check:
-    speed = f"{entry['speed_mbit_s'] / 1000:g} Gbit/s" if entry["speed_mbit_s"] else "speed not told by the driver"
-    return Check(None, entry["name"], f"{entry['state']}, {entry['address'] or 'no IPv4 address'}, {speed}")
-
-
-def counters() -> list[Check]:
-    """What counters can be read here, how fast each link can be, and what cannot be read and why."""
-    from commlens.profiler.counters.probe import look
-
-    answer = look()
-    found = [
-        Check(None, _device(link), f"{_peak(link)}; tells {', '.join(words) or 'nothing'}")
-        for link, words in answer.told
-    ]
-    return found + [Check(None, what, f"not read: {reason}") for what, reason in answer.refused]
-
-
-def _device(link: dict[str, Any]) -> str:
-    return "TCP of each rank" if link["kind"] == "process" else f"{link['name']} ({link['kind']})"
-
-
-def _peak(link: dict[str, Any]) -> str:
-    peak, source = link["peak_bytes_per_s"], link["peak_from"]
-    return f"no peak: {source}" if peak is None else f"{peak / 1e9:g} GB/s each way, from {source}"
-
-
-def _settings(values: dict[str, str], links: list[dict[str, Any]]) -> list[Check]:
-    from commlens.analyzers.environment import settings_to_know
-
-    known = settings_to_know(values, links)
-    noted = [Check(None, f"{found.name}={found.value}", found.note) for found in known]
-    plain = [Check(None, name, value) for name, value in values.items() if name not in {n.name for n in known}]
-    return noted + plain or [Check(None, "none set", "")]
+        return look()
+    except OSError as error:
+        return unseen_part(title, " ".join(str(error).split()))

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from commlens._version import __version__
+
 _PREFIXES = ("NCCL_", "TORCH_", "GLOO_", "OMP_", "UCX_", "FI_", "RCCL_", "TORCHELASTIC_")
 _NAMES = (
     "CUDA_DEVICE_MAX_CONNECTIONS",
@@ -44,8 +46,25 @@ def host() -> dict[str, Any]:
         "boot_id": _read(Path("/proc/sys/kernel/random/boot_id")),
         "pid": os.getpid(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": os.cpu_count(),
         "platform": _platform(),
         "python": platform.python_version(),
+    }
+
+
+def software() -> dict[str, Any]:
+    """Versions that ranks should agree on, and this thread's GPU; None where there is none, or it is not yet in use."""
+    import torch
+    import torch.distributed as dist
+
+    has_nccl = torch.version.cuda is not None and dist.is_available() and dist.is_nccl_available()
+    in_use = torch.version.cuda is not None and torch.cuda.is_initialized()  # looking must not begin to use it
+    return {
+        "commlens": __version__,
+        "torch": str(torch.__version__),
+        "cuda": torch.version.cuda,
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if has_nccl else None,
+        "gpu": torch.cuda.get_device_name() if in_use else None,
     }
 
 
@@ -62,17 +81,20 @@ def job_command() -> list[str]:
 
 def interfaces(root: Path = Path("/sys/class/net")) -> list[dict[str, Any]]:
     """Network interfaces; speed in Mbit/s, None where the driver tells none."""
-    if not root.is_dir():
+    try:
+        folders = sorted(root.iterdir())
+    except OSError:  # not there, or not to be read
         return []
     return [
         {
             "name": folder.name,
+            "index": _positive(_read(folder / "ifindex")),
             "state": _read(folder / "operstate"),
             "speed_mbit_s": _positive(_read(folder / "speed")),
             "mtu": _positive(_read(folder / "mtu")),
             "address": _ipv4(folder.name),
         }
-        for folder in sorted(root.iterdir())
+        for folder in folders
     ]
 
 

@@ -40,6 +40,7 @@ class Recorder:
         self.rank = rank
         self.world_size = world_size
         self.offset_ns = wall_offset_ns()
+        self.software = environment.software()  # on the job's thread: another's current device may be another
         self.groups = Groups(self._info_changed)
         self.phases = phases.Phases(self._thread)
         self.gradients = Gradients(self._info_changed)
@@ -211,6 +212,7 @@ class Recorder:
             "local_rank": int(os.environ.get("LOCAL_RANK", -1)),
             "world_size": self.world_size,
             **environment.host(),
+            **self.software,
             "backend": self.groups.ordered[0].backend,
             "device": "cuda" if any("nccl" in group.backend for group in self.groups.ordered) else "cpu",
             "groups": [group.describe() for group in self.groups.ordered],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from commlens.analyzers import Abstention, Report
+from commlens.analyzers.coverage import Clock
 from commlens.render.nccl import device_words
 from commlens.render.windows import window_words
 from commlens.render.words import counted, milliseconds, number, pairs, percent, size
@@ -18,9 +19,9 @@ def evidence_table(report: Report) -> Table:
     cover = report.coverage
     lines = [
         ("seen", _seen(report)),
-        ("matched", _matched(report)),
-        *([("clocks", _clocks(report))] if len(report.run.ranks_present) > 1 else []),
-        *([] if report.run.imported else [("own cost", _own_cost(report)), ("trace", _trace(report))]),
+        ("matched", matched_words(report)),
+        *([("clocks", clock_words(report))] if len(report.run.ranks_present) > 1 else []),
+        *([] if report.run.imported else [("own cost", own_cost(report)), ("trace", trace_words(report))]),
         *([("kernels", _kernels(report))] if report.device_lanes else []),
         *device_words(report),
         *window_words(cover.windows),
@@ -38,7 +39,7 @@ def _seen(report: Report) -> str:
     )
 
 
-def _matched(report: Report) -> str:
+def matched_words(report: Report) -> str:
     """How rows of different ranks were joined."""
     cover = report.coverage
     if cover.match_key is None:
@@ -49,9 +50,13 @@ def _matched(report: Report) -> str:
     return f"{cover.collectives_matched:,} of {cover.collectives_seen:,}{apart}, by {cover.match_key}{sure}"
 
 
-def _clocks(report: Report) -> str:
+def clock_words(report: Report) -> str:
     """How times of different ranks compare, or why they do not."""
-    clock = report.coverage.clock
+    return compared_clocks(report.coverage.clock)
+
+
+def compared_clocks(clock: Clock) -> str:
+    """The same, of the clocks alone."""
     if clock.refusal is not None:
         return f"not compared: {clock.refusal}"
     if not clock.uncertainty_us:
@@ -73,13 +78,15 @@ def _kernels(report: Report) -> str:
     return ", ".join(parts)
 
 
-def _trace(report: Report) -> str:
+def trace_words(report: Report) -> str:
+    """Size on disk."""
     cost = report.overhead
     each = cost.bytes_per_collective
     return size(cost.trace_bytes) + ("" if each is None else f", {number(each)} bytes a collective")
 
 
-def _own_cost(report: Report) -> str:
+def own_cost(report: Report) -> str:
+    """What recording cost the job."""
     cost = report.overhead
     if cost.us_per_collective is None:
         return "not measured"

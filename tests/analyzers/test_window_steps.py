@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from synthetic import MS, optimizer_columns
 
 from commlens import Report, analyze, open_run
 from commlens.analyzers.recent import ENDED, RUNNING, SILENT, recent, step_to_come
 from commlens.analyzers.windows import NEVER, unfit_steps, window_lines
 from commlens.trace import RankWriter, write_run_info
 
-MS = 1_000_000
 STEPS = 30
 SLOW = range(9, 15)  # steps that take ten times as long: torch.profiler was on, or writing its file
 
@@ -31,18 +31,8 @@ def write(path: Path, ranks: int = 2, without: range = range(0), **infos: Any) -
         writer = RankWriter(path, rank)
         about = {key: value[rank] if isinstance(value, tuple) else value for key, value in infos.items()}
         writer.write_info({"rank": rank, "run_id": "made", "boot_id": "one", **_groups(ranks), **about})
+        writer.append("phases", optimizer_columns(ends))
         zeros = np.zeros(STEPS, np.int64)
-        writer.append(
-            "phases",
-            {
-                "phase": (zeros, ["optimizer"]),
-                "name": (zeros, ["SGD"]),
-                "start_ns": ends - MS,
-                "end_ns": ends,
-                "step": np.arange(STEPS),
-                "thread": zeros,
-            },
-        )
         kept = ~np.isin(np.arange(STEPS), without)
         columns: dict[str, Any] = {
             "event": np.arange(STEPS),

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import commlens
+from synthetic import MS, optimizer_columns
 
 from commlens.trace import RankWriter, write_run_info
 from commlens.trace.control import CONTROL_FILE
 
-MS = 1_000_000
 LIVE = ["capture", "pause", "resume"]
 
 
@@ -20,18 +20,7 @@ def write(path: Path, **info: object) -> Path:
     write_run_info(path, {"run_id": "made", "world_size": 2, "backend": "gloo", "commlens": "0.1"})
     writer = RankWriter(path, 0)
     writer.write_info({"rank": 0, "run_id": "made", "host": "one", **info})
-    zeros, ends = np.zeros(10, np.int64), 1_000 * MS + np.arange(10) * 10 * MS
-    writer.append(
-        "phases",
-        {
-            "phase": (zeros, ["optimizer"]),
-            "name": (zeros, ["SGD"]),
-            "start_ns": ends - MS,
-            "end_ns": ends,
-            "step": np.arange(10),
-            "thread": zeros,
-        },
-    )
+    writer.append("phases", optimizer_columns(1_000 * MS + np.arange(10) * 10 * MS))
     writer.close(compact=False)
     return path
 

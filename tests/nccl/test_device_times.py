@@ -292,11 +292,17 @@ def written(job: Job) -> Written:
     return log
 
 
-def test_a_recorded_rank_gets_device_times(tmp_path: Path) -> None:
+def recorded_with_log(folder: Path, count: int, pid: int = 42) -> Job:
+    """Rank 1, whose process is 42, with `count` collectives; beside it the log of a process."""
     job = Job([WORLD])
-    mixed(job, random.Random(1), 30, {0: 0})
-    recorded(tmp_path, job).close()
-    written(job).save(tmp_path / "rank-00001" / "nccl-node-42.events")
+    mixed(job, random.Random(1), count, {0: 0})
+    recorded(folder, job).close()
+    written(job).save(folder / "rank-00001" / f"nccl-node-{pid}.events")
+    return job
+
+
+def test_a_recorded_rank_gets_device_times(tmp_path: Path) -> None:
+    job = recorded_with_log(tmp_path, 30)
     rank = open_run(tmp_path).ranks[1]
     table = rank.table("collectives")
     assert set(table.column("timing").to_pylist()) == {"device"}
@@ -343,18 +349,12 @@ def test_a_report_of_a_recorded_rank_knows_what_nccl_did(tmp_path: Path) -> None
 
 
 def test_operations_are_there_whichever_table_is_read_first(tmp_path: Path) -> None:
-    job = Job([WORLD])
-    mixed(job, random.Random(1), 5, {0: 0})
-    recorded(tmp_path, job).close()
-    written(job).save(tmp_path / "rank-00001" / "nccl-node-42.events")
+    recorded_with_log(tmp_path, 5)
     assert open_run(tmp_path).ranks[1].table("device_ops").num_rows == 5
 
 
 def test_another_processs_file_and_a_damaged_one_change_nothing(tmp_path: Path) -> None:
-    job = Job([WORLD])
-    mixed(job, random.Random(1), 5, {0: 0})
-    recorded(tmp_path, job).close()
-    written(job).save(tmp_path / "rank-00001" / "nccl-node-43.events")
+    recorded_with_log(tmp_path, 5, pid=43)
     rank = open_run(tmp_path).ranks[1]
     assert set(rank.table("collectives").column("timing").to_pylist()) == {"enqueue_only"}
     assert rank.device_times is None

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from sysfs_trees import COUNTERS, numbered, port
 
-from commlens.cli.doctor import counters
+from commlens.cli import machine
 from commlens.profiler.counters import infiniband, nvml, probe
+from commlens.render.machine import counters_part
 
 
 def test_each_device_with_what_it_tells_and_what_it_does_not(tmp_path: Path) -> None:
@@ -26,7 +27,7 @@ def test_each_device_with_what_it_tells_and_what_it_does_not(tmp_path: Path) -> 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
 def test_the_doctor_lists_this_machine() -> None:
-    lines = {check.name: check.answer for check in counters()}
+    lines = {check.name: check.answer for check in counters_part(machine.network()).checks}
     assert "tx_bytes" in lines["lo (ethernet)"]
     assert "no peak: loopback" in lines["lo (ethernet)"]
     assert "rx_bytes" in lines["TCP of each rank"]

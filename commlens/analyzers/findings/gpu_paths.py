@@ -7,8 +7,8 @@ from commlens.analyzers.counted.traffic import Traffic
 from commlens.analyzers.findings.build import fixing
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.report import Evidence, Finding
+from commlens.analyzers.settings.setting import is_on, lets, remedy
 
-OFF = ("0", "", "false", "no")  # of a variable that switches something off
 _INSIDE = 0.8  # of the bytes between a host's GPUs that PCIe shows
 
 
@@ -17,7 +17,7 @@ def find_bypassed_nvlink(context: Context) -> list[Finding]:
     if "nccl" not in str(context.run.get("backend") or ""):
         return []
     hosts = [each for each in context.traffic if _nvlink_idle(each)]
-    off = [each for each in hosts if each.node.settings.get("NCCL_P2P_DISABLE", "").lower() not in OFF]
+    off = [each for each in hosts if is_on(each.node.settings.get("NCCL_P2P_DISABLE"))]
     if not off:  # PCIe carries other bytes as well: without the setting zeros prove nothing
         return []
     first = off[0]
@@ -25,9 +25,9 @@ def find_bypassed_nvlink(context: Context) -> list[Finding]:
     names = ", ".join(each.name for each in off[:3])
     action = fixing(
         context,
-        "env.NCCL_P2P_DISABLE=0",
+        f"env.NCCL_P2P_DISABLE={lets('NCCL_P2P_DISABLE')}",
         "let GPUs of a host reach each other directly: NCCL_P2P_DISABLE keeps NCCL off NVLink",
-        change="NCCL_P2P_DISABLE=0, or unset it",
+        change=remedy("NCCL_P2P_DISABLE"),
     )
     return [
         Finding(

@@ -8,15 +8,14 @@ from commlens.analyzers.counted.link_lines import IDLE, state_of
 from commlens.analyzers.counted.nodes import RDMA, Device
 from commlens.analyzers.findings.build import advice, fixing
 from commlens.analyzers.findings.context import Context
-from commlens.analyzers.findings.gpu_paths import OFF, find_bypassed_nvlink
+from commlens.analyzers.findings.gpu_paths import find_bypassed_nvlink
 from commlens.analyzers.findings.wired import Wired, exposed_between, gb_s, moved_evidence, named, on_link
 from commlens.analyzers.report import Action, Evidence, Finding
+from commlens.analyzers.settings.setting import is_on, lets, remedy
 
 _FASTER = 1.5  # times the carrier's peak, for another kind of link to be worth using
 _MUCH_FASTER = 2.0  # the same of two Ethernet interfaces, which need not reach the same hosts
 _BUSY = 0.3  # of the carrier's peak, over all steps, where exposed time is not known
-# What keeps NCCL from InfiniBand and RoCE, and the value that lets it.
-_KEEPS_OFF = {"NCCL_IB_DISABLE": "0", "NCCL_NET": "IB"}
 
 
 def find_transport_fallback(context: Context, hosts: Sequence[Wired]) -> list[Finding]:
@@ -100,26 +99,26 @@ def _lost_ms(context: Context, slow: Sequence[tuple[Wired, Device]]) -> float | 
     return host.per_step / peak * 1e3 * (1 - peak / best if best is not None else 0.0)
 
 
-def _culprits(context: Context, host: Wired) -> dict[str, str]:
-    """Settings that keep NCCL off the fast ports, with the value that lets it use them."""
+def _culprits(context: Context, host: Wired) -> list[str]:
+    """Settings that keep NCCL off the fast ports."""
     if "nccl" not in str(context.run.get("backend") or ""):
-        return {}
+        return []
     settings = host.traffic.node.settings
-    blamed = {"NCCL_IB_DISABLE": settings.get("NCCL_IB_DISABLE", "").lower() not in OFF}
+    blamed = {"NCCL_IB_DISABLE": is_on(settings.get("NCCL_IB_DISABLE"))}
     blamed["NCCL_NET"] = settings.get("NCCL_NET", "").lower() == "socket"
-    return {name: _KEEPS_OFF[name] for name, is_set in blamed.items() if is_set}
+    return [name for name, is_set in blamed.items() if is_set]
 
 
 def _action(context: Context, host: Wired, faster: Device) -> Action:
     culprits = _culprits(context, host)
     if culprits and faster.kind in RDMA:
-        name, value = next(iter(culprits.items()))
+        name = culprits[0]
         now = host.traffic.node.settings.get(name, "")
         return fixing(
             context,
-            f"env.{name}={value}",
+            f"env.{name}={lets(name)}",
             f"let NCCL use {faster.name}: {name}={now} keeps it off",
-            change=f"{name}={value}, or unset it",
+            change=remedy(name),
         )
     nccl = "nccl" in str(context.run.get("backend") or "")
     interface = faster.netdev or faster.name
