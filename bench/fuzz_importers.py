@@ -44,9 +44,9 @@ from fuzz_mutations import BOMB, mutated
 from fuzz_seeds import FORMATS, seeds
 
 import commlens
-from commlens.render.words import open_console
-from commlens.render.report import print_report
 from commlens.errors import CommlensError
+from commlens.render.report import print_report
+from commlens.render.words import open_console
 from commlens.trace.calibration import CALIBRATION_FILE, read_calibration
 from commlens.trace.importers import event_pieces, trace_events
 from commlens.trace.importers.content import Content

@@ -12,6 +12,7 @@ from commlens.analyzers.across.costs import regime
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.peaks import efficiency, peak_time_ns
 from commlens.analyzers.across.transfers import ALIGNED, BLURRED, CLOCK_FREE, CostLine
+from commlens.analyzers.across.waits import Waits
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.grouped import Floats, sums
 from commlens.analyzers.intervals import Ints, distinct
@@ -102,8 +103,7 @@ class _Table:
 
     def transfer(self, position: int) -> Ints:
         """Transfer of each row, MISSING where it is not known or only an upper bound."""
-        own = self.joined.waits[position]
-        return np.where(own.shortest_ns == MISSING, MISSING, own.transfer_ns)
+        return moved_ns(self.joined.waits[position])
 
     def wait(self, position: int) -> Ints:
         """Wait of each row."""
@@ -133,15 +133,17 @@ class _Table:
 
     def _exposed_ms(self) -> Floats:
         """Standstill of each kind a step, by the statistic of the time budget: median over steps, mean over ranks."""
-        medians = []
-        for facts, chosen, keys in zip(self.ranks, self.pool.chosen, self.pool.keys, strict=True):
-            if facts.budget is None:
-                continue
-            steps, issued = facts.steps.index.size, facts.columns.collectives["issued_ns"][chosen]
-            step = np.maximum(np.searchsorted(facts.steps.start_ns, issued, side="right") - 1, 0)
-            table = sums(facts.exposed_ns[chosen], keys * steps + step, self.pool.count * steps)
-            medians.append(np.median(table.reshape(self.pool.count, steps), axis=1))
+        medians = [
+            np.median(self.pool.sums_by_step(position, facts.exposed_ns), axis=1)
+            for position, facts in enumerate(self.ranks)
+            if facts.budget is not None
+        ]
         return np.asarray(np.mean(medians, axis=0) / 1e6) if medians else np.full(self.pool.count, np.nan)
+
+
+def moved_ns(own: Waits) -> Ints:
+    """Transfer of each row of a rank, MISSING where it is not known or only an upper bound."""
+    return np.where(own.shortest_ns == MISSING, MISSING, own.transfer_ns)
 
 
 def _over(total: Floats, number: NDArray[Any]) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.columns import Columns
-from commlens.analyzers.grouped import Floats, by_key, percentiles, sums
+from commlens.analyzers.grouped import Floats, by_key, medians, percentiles, sums
 from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -95,6 +95,28 @@ class Pool:
             total += sums(np.where(values == MISSING, 0, values), keys, self.count)
         return total
 
+    def steps(self, position: int) -> Ints:
+        """Place among the rank's analysed steps in which each chosen row was issued; the first for earlier ones."""
+        return step_of(self.ranks[position], self.chosen[position])
+
+    def sums_by_step(self, position: int, values: Ints) -> Floats:
+        """Sum of each kind in each analysed step of one rank, shape (kinds, steps).
+
+        Args:
+            position: of the rank.
+            values: of all its rows.
+        """
+        steps = self.ranks[position].steps.index.size
+        keys = self.keys[position] * steps + self.steps(position)
+        return sums(values[self.chosen[position]], keys, self.count * steps).reshape(self.count, steps)
+
+    def medians_by_step(self, position: int, values: Ints) -> Floats:
+        """Median likewise, MISSING left out; NaN where there is none."""
+        steps = self.ranks[position].steps.index.size
+        keys, own = self.keys[position] * steps + self.steps(position), values[self.chosen[position]]
+        keys, own = keys[own != MISSING], own[own != MISSING]
+        return medians(own, keys, self.count * steps).reshape(self.count, steps)
+
     def known(self, column: Callable[[int], Ints]) -> Ints:
         """How many values of each kind are known."""
         return np.asarray(self.sums(lambda position: (column(position) != MISSING).astype(np.int64)), np.int64)
@@ -108,6 +130,12 @@ class Pool:
             for kind, code in zip(*(each.tolist() for each in np.divmod(pairs, len(column.words) + 1)), strict=True):
                 found[kind].add(column.words[code - 1] if code else "")
         return ["mixed" if len(words) > 1 else next(iter(words), "") for words in found]
+
+
+def step_of(facts: RankFacts, rows: NDArray[np.intp]) -> Ints:
+    """Place among the rank's analysed steps in which each row was issued; the first for earlier ones."""
+    issued = facts.columns.collectives["issued_ns"][rows]
+    return np.maximum(np.searchsorted(facts.steps.start_ns, issued, side="right") - 1, 0)
 
 
 def _counted(facts: RankFacts, any_steps: bool) -> NDArray[np.intp]:

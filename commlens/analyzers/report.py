@@ -6,6 +6,7 @@ dataclasses are its keys. A part that is not known is None or empty, and an abst
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +183,11 @@ class Report:
     nccl_replays: tuple[NcclReplays, ...] = ()
     by_step: tuple[StepLine, ...] = ()
     overlaps: tuple[OverlapLine, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: verdict, findings and tables."""
+        # By name: nothing here depends on pages, but whoever looks at a report has them.
+        return str(importlib.import_module("commlens.ui.notebook").fragment(self))
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: dicts, lists, strings, finite numbers and None."""

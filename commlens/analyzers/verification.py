@@ -10,6 +10,7 @@ import numpy as np
 
 from commlens.analyzers.columns import read_columns
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.resampled import block_length, block_places
 from commlens.analyzers.steps import find_steps
 
 if TYPE_CHECKING:
@@ -106,11 +107,9 @@ def _gains(before: Sequence[Floats], after: Sequence[Floats], seed: int) -> Floa
 def _medians(steps: Floats, random: np.random.Generator) -> Floats:
     """Medians of a round's resampled steps, shape (draws,).
 
-    They are drawn in blocks (Künsch 1989), as a slow step is often followed by another.
+    They are drawn in blocks, as a slow step is often followed by another.
     """
-    block = max(1, round(steps.size ** (1 / 3)))
-    starts = random.integers(steps.size, size=(_DRAWS, -(-steps.size // block), 1))
-    places = (starts + np.arange(block)).reshape(_DRAWS, -1)[:, : steps.size] % steps.size
+    places = block_places(steps.size, block_length(steps), _DRAWS, random)
     return np.asarray(np.median(steps[places], axis=1))
 
 

@@ -19,6 +19,7 @@ from commlens.cli.build import build
 from commlens.cli.calibrate import calibrate
 from commlens.cli.capture import capture
 from commlens.cli.compare import compare
+from commlens.cli.dashboard import dashboard
 from commlens.cli.demo import demo
 from commlens.cli.doctor import doctor
 from commlens.cli.export import export
@@ -42,6 +43,7 @@ app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(report)
 app.command()(compare)
 app.command()(whatif)
+app.command()(dashboard)
 app.command()(export)
 app.command(name="import")(import_)
 app.command()(watch)

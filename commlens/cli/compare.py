@@ -2,57 +2,99 @@
 
 from __future__ import annotations
 
-import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commlens.cli.gates import Annotations, JUnit, Marks, check_junit, conclude
 from commlens.cli.report import Format
 from commlens.errors import CommlensError, UsageError
 
 if TYPE_CHECKING:
-    from commlens.analyzers.comparison import Comparison
-    from commlens.trace import Run
-
-TRIPPED = 3  # exit code of a gate
+    from commlens.analyzers.comparison import Comparison, Side
+    from commlens.analyzers.gating import Regress
 
 
 def compare(
     before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A run.")],
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another run of the same job.")],
-    format: Annotated[Format, typer.Option("--format", help="Text to read, or JSON (schema 1).")] = Format.text,
-    max_regress: Annotated[
-        str | None,
-        typer.Option("--max-regress", metavar="PERCENT", help="Exit with 3 if steps became longer by more: 5%."),
+    alike: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--noise",
+            metavar="RUN",
+            help="A further run of BEFORE's job: what such runs differ by counts as noise; repeatable.",
+        ),
     ] = None,
+    format: Annotated[Format, typer.Option("--format", help="Text to read, or JSON (schema 1).")] = Format.text,
+    force: Annotated[bool, typer.Option("--force", help="Compare, and judge, what should not be compared.")] = False,
+    max_regress: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max-regress",
+            metavar="LIMIT",
+            help="Exit with 3 if the step became longer by more: 5%, 3ms; or a part of it: exposed=10%; repeatable.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A limit must be kept beyond doubt: trip where noise hides whether it was.")
+    ] = False,
+    junit: JUnit = None,
+    annotations: Marks = Annotations.none,
 ) -> None:
-    """What became slower from one run to another, and what faster."""
-    from commlens.analyzers import analyze
-    from commlens.analyzers.comparison import compare as compare_reports
+    """What became longer from one run to another, and what shorter, beyond noise.
+
+    Every change has an interval from the steps of both runs, and counts as one only where that is on one side of \
+zero. Runs that are not alike are refused (exit code 1).
+
+    Example: commlens compare baseline runs --max-regress 5%
+    """
+    from commlens.analyzers.comparison import compare as compare_sides
+    from commlens.analyzers.gating import judge_comparison, parse_regress
+
+    limits = tuple(parse_regress(text) for text in max_regress or ())
+    _check(limits, strict, junit, annotations)
+    sides = [_side(path) for path in (before, after, *(alike or ()))]
+    _check_several(sides)
+    result = compare_sides(sides[0], sides[1], sides[2:])
+    refused = bool(result.refusals) and not force
+    if not refused:
+        _show(result, format)
+    outcomes = judge_comparison(limits, result, strict, force)
+    if limits:
+        conclude(outcomes, f"comparison of {result.before.path} with {result.after.path}", junit, annotations)
+    if refused:
+        raise CommlensError(f"not comparable: {'; '.join(result.refusals)} (--force compares them all the same)")
+
+
+def _check(limits: Sequence[Regress], strict: bool, junit: Path | None, annotations: Annotations) -> None:
+    if not limits and (strict or junit is not None or annotations is not Annotations.none):
+        raise UsageError("--strict, --junit and --annotations are about gates: give --max-regress as well")
+    check_junit(junit)
+
+
+def _check_several(sides: Sequence[Side]) -> None:
+    """A run that is given twice would seem to have no noise.
+
+    Raises:
+        UsageError: One is.
+    """
+    paths = [Path(each.report.run.path).resolve() for each in sides]
+    twice = next((path for place, path in enumerate(paths) if path in paths[:place]), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is given twice; BEFORE, AFTER and each --noise are runs of their own")
+
+
+def _side(path: Path) -> Side:
+    """What is compared of a run, whose rows are let go of."""
+    from commlens.analyzers.comparison import side
+    from commlens.analyzers.stages import examine
     from commlens.cli.runs import open_chosen
 
-    limit = None if max_regress is None else _percent(max_regress)
-    runs = [open_chosen([path]) for path in (before, after)]
-    first, second = (analyze(run) for run in runs)
-    result = compare_reports(first, second, (_model(runs[0]), _model(runs[1])))
-    _show(result, format)
-    if limit is not None:
-        _judge(result, limit)
-
-
-def _percent(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+) ?%?", text.strip())
-    if found is None:
-        raise UsageError(f"--max-regress takes a percentage such as 5%, not {text!r}")
-    return float(found[1])
-
-
-def _model(run: Run) -> str | None:
-    from commlens.trace.models import model_signature
-
-    return next((name for rank in run.ranks.values() if (name := model_signature(rank.info))), None)
+    return side(examine(open_chosen([path])))
 
 
 def _show(result: Comparison, format: Format) -> None:
@@ -64,18 +106,3 @@ def _show(result: Comparison, format: Format) -> None:
     import json
 
     typer.echo(json.dumps(result.to_dict(), indent=2, allow_nan=False))
-
-
-def _judge(result: Comparison, limit: float) -> None:
-    """The gate.
-
-    Raises:
-        CommlensError: A run without steps cannot be judged.
-        Exit: Steps became longer by more than `limit` percent.
-    """
-    change = result.step.change_percent
-    if change is None:
-        raise CommlensError("--max-regress cannot be judged: the time of a step is not known in both runs")
-    if change > limit:
-        print(f"commlens: steps became longer by {change:.3g} %, more than {limit:g} %", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(TRIPPED)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from commlens.analyzers import Report
 from commlens.analyzers.collective_line import CollectiveLine
+from commlens.analyzers.findings.looked_for import HANG, LATE, looked_for
 from commlens.analyzers.lane_lines import LaneLine
-from commlens.render.compared import FLOOR, HANG, LATE, looked_for
+from commlens.render.compared import FLOOR
 from commlens.render.words import milliseconds, number, percent, size
 
 

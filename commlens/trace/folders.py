@@ -54,6 +54,20 @@ def find_run(path: Path) -> tuple[Path, list[str]]:
     return newest, [f"{path} holds {len(runs)} runs; this is the newest, {newest.name}"]
 
 
+def runs_in(path: Path) -> list[Path]:
+    """The run folder at `path`, or every one in it, the newest first; empty where there is none.
+
+    Raises:
+        OSError: The folder may not be read.
+    """
+    if not path.is_dir():
+        return []
+    entries = _entries(path)
+    if _is_run(path):
+        return [path]
+    return sorted((entry for entry in entries if _is_readable_run(entry)), key=_age_key, reverse=True)
+
+
 def holds_run(path: Path) -> bool:
     """Whether there is a run at `path` or in it, or nothing else either."""
     if not path.is_dir():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
 
+from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.findings.buckets import bucket_rows
 from commlens.analyzers.findings.build import by_hand, fixing, severity
 from commlens.analyzers.findings.context import Context
@@ -26,9 +27,12 @@ def find_wire_dtype(context: Context, ranks: Sequence[Placed]) -> list[Finding]:
     if model is None or not ranks or model.flags.get("comm_hook"):
         return []
     short = _computes_in(model, ranks)
-    rows = [_gradients(each, model) & each.dtype("float32") & ~_latency_bound(context, each) for each in ranks]
+    if short is None:
+        return []
+    bound = _latency_bound(context)
+    rows = [_gradients(each, model) & each.dtype("float32") & ~_rows_of(bound, each) for each in ranks]
     sent = fmean(each.per_step(each.elements * chosen) for each, chosen in zip(ranks, rows, strict=True))
-    if short is None or sent < _MOST * sum(model.elements):
+    if sent < _MOST * sum(model.elements):
         return []
     exposed = exposed_ms(context, rows)
     saved = min(exposed, _HALVED * transfer_ms(context, rows))
@@ -85,13 +89,22 @@ def _gradients(rank: Placed, model: Model) -> Which:
     return np.asarray(by_hand_)
 
 
-def _latency_bound(context: Context, rank: Placed) -> Which:
-    """Rows that fewer bytes would not make faster, shape (rows,)."""
-    bound = np.zeros(rank.bytes.size, bool)
+def _latency_bound(context: Context) -> dict[str, list[CollectiveLine]]:
+    """What fewer bytes would not make faster, by group."""
+    found: dict[str, list[CollectiveLine]] = {}
     for line in context.lines:
         if line.regime == "latency-bound" and line.bytes is not None:
-            bound |= rank.group(line.group) & rank.op(line.op) & (rank.bytes == line.bytes)
-    return bound
+            found.setdefault(line.group, []).append(line)
+    return found
+
+
+def _rows_of(lines: Mapping[str, Sequence[CollectiveLine]], rank: Placed) -> Which:
+    """Rows of any of the lines, shape (rows,). A rank is in few of a large job's groups."""
+    rows = np.zeros(rank.bytes.size, bool)
+    for group in rank.facts.columns.words["group"].words:
+        for line in lines.get(group, ()):
+            rows |= rank.group(group) & rank.op(line.op) & (rank.bytes == line.bytes)
+    return rows
 
 
 def _action(context: Context, model: Model, short: str) -> Action:

@@ -1,0 +1,20 @@
+// The theme that was chosen by hand, kept by the browser; without one the system's holds.
+(function () {
+  "use strict";
+  var key = "commlens-theme";
+  function dark() { return window.matchMedia("(prefers-color-scheme: dark)").matches; }
+  function kept() { try { return window.localStorage.getItem(key); } catch (error) { return null; } }
+  function keep(name) { try { window.localStorage.setItem(key, name); } catch (error) { /* not kept */ } }
+  function show(name) { if (name) { document.documentElement.dataset.theme = name; } }
+  show(kept());
+  window.commlens = {
+    theme: function (clicks) {
+      if (clicks) {
+        var now = document.documentElement.dataset.theme || (dark() ? "dark" : "light");
+        show(now === "dark" ? "light" : "dark");
+        keep(document.documentElement.dataset.theme);
+      }
+      return "light or dark page";
+    }
+  };
+})();

@@ -1,0 +1,144 @@
+"""The dashboard's pages, put together."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from dash import Dash, Input, Output, State, clientside_callback, ctx, html, no_update
+
+from commlens.errors import CommlensError
+from commlens.ui.dashboard.address import Query, read_query, write_query
+from commlens.ui.dashboard.pages import PAGES
+from commlens.ui.dashboard.runs import Runs, View
+from commlens.ui.dashboard.shell import navigation, shell
+
+_SILENT_S = 30.0  # a recorder at work writes each second
+_BY_NAME = {page.NAME: page for page in PAGES}
+
+
+def make_app(runs: Runs) -> Dash:
+    """The dashboard of some runs.
+
+    Args:
+        runs: what it shows; nothing else can be reached through it.
+    """
+    from commlens import ui
+
+    app = Dash(
+        "commlens",
+        title="commlens",
+        update_title="",
+        assets_folder=str(ui.ASSETS),
+        assets_ignore=r"report\..*",  # those are of the one-file report
+        serve_locally=True,
+        suppress_callback_exceptions=True,
+        add_log_handler=False,
+        on_error=_told,
+    )
+    app.layout = shell(PAGES, runs.keys)
+    _add_routing(app, runs)
+    for page in PAGES:
+        page.register(app, runs)
+    return app
+
+
+def _told(error: Exception) -> Any:
+    """A user's mistake is shown on the page; what is ours goes to the terminal, and the page says so."""
+    from dash import set_props
+
+    if not isinstance(error, CommlensError):
+        import logging
+
+        logging.getLogger("commlens").error("internal error: %s: %s", type(error).__name__, error)
+    text = str(error) if isinstance(error, CommlensError) else "internal error, see the terminal of the dashboard"
+    set_props("message", {"children": html.P(text, className="alert")})
+    return no_update
+
+
+def _add_routing(app: Dash, runs: Runs) -> None:
+    @app.callback(
+        Output("page", "children"),
+        Output("nav", "children"),
+        Output("run", "value"),
+        Output("state", "children"),
+        Output("message", "children"),
+        Output("clock", "disabled"),
+        Output("version", "data"),
+        Input("address", "pathname"),
+        Input("address", "search"),
+        Input("clock", "n_intervals"),
+        State("link", "data"),
+        State("version", "data"),
+    )
+    def show(path: str, search: str, ticks: int, link: str | None, version: int) -> Any:
+        asked = read_query(search)
+        key = asked["run"] if asked.get("run") in runs.keys else runs.keys[0]
+        ticked = ctx.triggered_id == "clock"
+        if ticked and runs.version(key) == version:
+            return (no_update,) * 7
+        # Controls that were moved since the address was opened count, where only the run has grown.
+        query = {**asked, **read_query(link)} if ticked else asked
+        view = runs.view(key)
+        name = (path or "/").strip("/") or PAGES[0].NAME
+        page = _BY_NAME.get(name)
+        body = page.layout(view, query, runs) if page is not None else _unknown(key)
+        return (
+            body,
+            navigation(PAGES, name, key),
+            key,
+            _state(view),
+            _problem(view, asked, runs),
+            not view.growing,
+            view.version,
+        )
+
+    @app.callback(
+        Output("address", "search"),
+        Input("run", "value"),
+        State("address", "search"),
+        prevent_initial_call=True,
+    )
+    def choose(key: str, search: str) -> Any:
+        asked = read_query(search)
+        if key is None or asked.get("run", runs.keys[0]) == key:
+            return no_update
+        return write_query({"run": key})
+
+    clientside_callback(
+        "function(link) { if (link !== undefined && link !== null)"
+        " { window.history.replaceState(window.history.state, '', window.location.pathname + link); }"
+        " return window.dash_clientside.no_update; }",
+        Output("linked", "data"),
+        Input("link", "data"),
+        prevent_initial_call=True,
+    )
+    clientside_callback(
+        "function(clicks) { return window.commlens.theme(clicks); }",
+        Output("theme", "title"),
+        Input("theme", "n_clicks"),
+    )
+
+
+def _unknown(key: str) -> list[Any]:
+    return [html.H1("No such page"), html.P(["There is none at this address; ", html.A("overview", href="/"), "."])]
+
+
+def _state(view: View) -> str:
+    if not view.growing:
+        return ""
+    if view.read_at - view.written_at > _SILENT_S:
+        return f"not written since {_clock(view.written_at)}, and without an end: hung, killed or copied"
+    return f"recording, read at {_clock(view.read_at)}"
+
+
+def _problem(view: View, asked: Query, runs: Runs) -> list[Any]:
+    shown = f"{view.problem}; shown as it was at {_clock(view.read_at)}"
+    told = [html.P(shown, className="alert")] if view.problem else []
+    if "run" in asked and asked["run"] not in runs.keys:
+        told.append(html.P("this dashboard has no run of that name; this is its first", className="alert"))
+    return told
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))

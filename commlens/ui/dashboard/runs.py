@@ -1,0 +1,207 @@
+"""The runs that a dashboard shows: opened when first asked for, read again while they grow."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from commlens.analyzers.stages import Examined, examine
+from commlens.analyzers.views.heat import Heat, find_heat
+from commlens.analyzers.views.timeline import Timeline
+from commlens.errors import CommlensError, RunNotFoundError
+from commlens.trace import open_run
+from commlens.trace.folders import read_info, runs_in
+from commlens.trace.schema import RUN_FILE
+
+POLL_S: Final = 2.0
+MOST_LISTED: Final = 200
+MOST_KEPT: Final = 3  # a large run takes a gigabyte
+_PATIENCE: Final = 3  # a run is read again after so many times as long as reading it took
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of one run, as it was when it was read.
+
+    Attributes:
+        key: the run's name in addresses.
+        examined: its report, and what it was made of.
+        version: grows each time the run is read again.
+        read_at: when that was, wall clock, s.
+        growing: some rank has not ended.
+        written_at: when a file of it was last written, wall clock, s.
+        problem: why it could not be read again; "" where it could.
+    """
+
+    key: str
+    examined: Examined
+    version: int
+    read_at: float
+    growing: bool
+    written_at: float
+    problem: str = ""
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """All ranks on one clock."""
+        return Timeline(self.examined)
+
+    @cached_property
+    def heat(self) -> Heat | None:
+        """Who waits for whom, step by step."""
+        return find_heat(self.examined.ranks, self.examined.joined)
+
+
+@dataclass
+class _Entry:
+    """One run of the list; `view` is None until it is asked for."""
+
+    key: str
+    paths: tuple[Path, ...]
+    view: View | None = None
+    seen: tuple[int, ...] = ()
+    took_s: float = 0.0
+    used_at: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Runs:
+    """The runs at the paths that were given, and no others.
+
+    Args:
+        paths: run folders, folders of runs, or files of other profilers; folders with parts of one run belong
+            together.
+
+    Raises:
+        CommlensError: there is nothing at a path.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._entries = {entry.key: entry for entry in _entries(paths)}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the runs, the first the one that is shown first."""
+        return tuple(self._entries)
+
+    def view(self, key: str) -> View:
+        """The run as it was last read; it is read now where it was not yet.
+
+        Raises:
+            CommlensError: it cannot be read.
+            KeyError: there is no such run.
+        """
+        entry = self._entries[key]
+        entry.used_at = time.monotonic()
+        with entry.lock:
+            if entry.view is None:
+                _read(entry)
+                self._forget_others()
+            assert entry.view is not None
+            return entry.view
+
+    def version(self, key: str) -> int:
+        """Of what is shown now; 0 where the run was not read yet."""
+        view = self._entries[key].view if key in self._entries else None
+        return view.version if view is not None else 0
+
+    def follow(self, stopped: threading.Event) -> None:
+        """Read runs again while they grow, until stopped."""
+        while not stopped.wait(POLL_S):
+            for entry in self._entries.values():
+                if entry.view is not None and entry.view.growing and _due(entry):
+                    _read_again(entry)
+
+    def _forget_others(self) -> None:
+        kept = [entry for entry in self._entries.values() if entry.view is not None]
+        for entry in sorted(kept, key=lambda each: -each.used_at)[MOST_KEPT:]:
+            entry.view = None
+
+
+def _entries(paths: Sequence[Path]) -> Iterator[_Entry]:
+    """One entry a run, its parts together; keys are distinct."""
+    found: dict[object, list[Path]] = {}
+    for path in paths:
+        folders = runs_in(path)
+        if len(folders) == 1 or not folders:
+            found.setdefault(_identity(folders[0]) if folders else path, []).extend(folders or [path])
+        else:
+            for folder in folders[:MOST_LISTED]:
+                found.setdefault(folder, [folder])
+    if not found:
+        raise RunNotFoundError("no run given; next: commlens run -- torchrun ...")
+    taken: set[str] = set()
+    for parts in found.values():
+        name = parts[0].resolve().name or "run"
+        key = next(
+            each for number in range(len(found) + 1) if (each := f"{name}~{number}" if number else name) not in taken
+        )
+        taken.add(key)
+        yield _Entry(key, tuple(dict.fromkeys(parts)))
+
+
+def _identity(folder: Path) -> object:
+    """The same for folders that hold parts of one run."""
+    try:
+        name = read_info(folder / RUN_FILE).get("run_id")
+    except (CommlensError, OSError):
+        return folder
+    return name if isinstance(name, str) else folder
+
+
+def _read(entry: _Entry) -> None:
+    begun = time.monotonic()
+    # Before reading: what is written meanwhile is seen the next time. What is not there, opening says better.
+    entry.seen = _signature(entry.paths) if all(path.exists() for path in entry.paths) else (0, 0, 0)
+    run = open_run(list(entry.paths))
+    growing = run.info.get("imported") is None and any(_alive(rank.info) for rank in run.ranks.values())
+    version = entry.view.version + 1 if entry.view is not None else 1
+    entry.view = View(entry.key, examine(run), version, time.time(), growing or not run.ranks, entry.seen[-1] / 1e9)
+    entry.took_s = time.monotonic() - begun
+
+
+def _read_again(entry: _Entry) -> None:
+    """What was read stays where the run cannot be read any more, and the page says so."""
+    assert entry.view is not None
+    try:
+        signature = _signature(entry.paths)
+        if signature != entry.seen:
+            _read(entry)
+    except CommlensError as error:
+        problem = f"the run cannot be read any more: {error}"
+        if entry.view.problem != problem:
+            entry.view = replace(entry.view, version=entry.view.version + 1, problem=problem)
+
+
+def _due(entry: _Entry) -> bool:
+    assert entry.view is not None
+    return time.time() - entry.view.read_at > _PATIENCE * entry.took_s
+
+
+def _alive(info: Mapping[str, object]) -> bool:
+    """Its recording has no end: it goes on, or was killed."""
+    return not info.get("end")
+
+
+def _signature(paths: Sequence[Path]) -> tuple[int, ...]:
+    """Changes when something is written to a run: the number of files, their bytes, the newest time.
+
+    Raises:
+        RunNotFoundError: a folder has gone.
+    """
+    files = total = newest = 0
+    for path in paths:
+        if not path.exists():
+            raise RunNotFoundError(f"{path} is not there any more")
+        for file in path.glob("**/*") if path.is_dir() else [path]:
+            try:
+                found = file.stat()
+            except OSError:  # gone since it was listed
+                continue
+            files, total, newest = files + 1, total + found.st_size, max(newest, found.st_mtime_ns)
+    return files, total, newest

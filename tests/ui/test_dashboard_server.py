@@ -1,0 +1,149 @@
+"""Who may ask the dashboard, what it serves, and what it says when something goes wrong."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import flask.testing
+import pytest
+from ui.runs_to_show import faulty, growing, healthy
+
+from commlens.errors import CommlensError, RunNotFoundError
+from commlens.ui.dashboard.address import read_query, whole, write_query
+from commlens.ui.dashboard.app import make_app
+from commlens.ui.dashboard.runs import Runs, _read_again
+from commlens.ui.dashboard.server import guard, is_loopback, make_server
+
+
+def client(folder: Path, token: str | None = None, local_only: bool = True) -> flask.testing.FlaskClient:
+    app = make_app(Runs([folder]))
+    guard(app.server, token, local_only)
+    return app.server.test_client()
+
+
+def test_only_names_of_this_machine_are_answered(tmp_path: Path) -> None:
+    asked = client(healthy(tmp_path / "run"))
+    for name, code in (("localhost:8050", 200), ("127.0.0.1:1", 200), ("[::1]:80", 200), ("evil.example", 403)):
+        answer = asked.get("/", headers={"Host": name})
+        assert answer.status_code == code, name
+    assert "localhost only" in asked.get("/", headers={"Host": "evil.example"}).get_data(as_text=True)
+
+
+def test_a_token_is_needed_and_kept_by_the_browser(tmp_path: Path) -> None:
+    asked = client(healthy(tmp_path / "run"), token="secret", local_only=False)
+    for path in ("/", "/_dash-layout", "/rows.csv", "/assets/page.css", "/?token=wrong"):
+        assert asked.get(path, headers={"Host": "gpu-17"}).status_code == 403, path
+    answer = asked.get("/?token=secret", headers={"Host": "gpu-17"})
+    assert answer.status_code == 302 and "secret" not in answer.headers["Location"]
+    assert "HttpOnly" in answer.headers["Set-Cookie"] and "SameSite=Strict" in answer.headers["Set-Cookie"]
+    assert asked.get("/", headers={"Host": "gpu-17"}).status_code == 200, "the browser brings its cookie"
+
+
+def test_nothing_is_asked_of_another_place(tmp_path: Path) -> None:
+    answer = client(healthy(tmp_path / "run")).get("/")
+    page = answer.get_data(as_text=True)
+    assert "http://" not in page.replace("http://localhost", "") and "https://" not in page
+    assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/assets/../dashboard/server.py",
+        "/assets/%2e%2e/html.py",
+        "/assets/..%2f..%2ferrors.py",
+        "/rows.csv?run=../../etc/passwd&rank=0&table=collectives",
+        "/rows.csv?run=run&rank=0&table=../../rank.json",
+        "/rows.csv?run=run&rank=-1&table=collectives",
+        "/rows.csv?run=run&rank=99999999999999999999&table=collectives",
+        "/rows.csv",
+    ],
+)
+def test_no_file_outside_the_runs(tmp_path: Path, path: str) -> None:
+    answer = client(healthy(tmp_path / "run")).get(path)
+    said = answer.get_data(as_text=True)
+    assert answer.status_code == 404 and said.startswith("commlens: ") and len(said.splitlines()) == 1
+
+
+def test_rows_as_csv(tmp_path: Path) -> None:
+    asked = client(healthy(tmp_path / "run"))
+    whole_table = asked.get("/rows.csv?run=run&rank=1&table=collectives").get_data(as_text=True).splitlines()
+    some = asked.get("/rows.csv?run=run&rank=1&table=collectives&column=seq&is=%3E&value=3").get_data(as_text=True)
+    assert whole_table[0].startswith('"event","group"') and len(whole_table) > len(some.splitlines()) > 1
+    refused = asked.get("/rows.csv?run=run&rank=1&table=collectives&column=seq&is=%3E&value=x")
+    assert refused.status_code == 400 and "whole numbers" in refused.get_data(as_text=True)
+
+
+def test_addresses_come_back_and_nonsense_is_left_out() -> None:
+    query = {"run": "a b&c", "from": "5", "order": "host"}
+    assert read_query(write_query(query)) == query
+    assert read_query("?run=a&../x=1&RUN=2&" + "y=1&" * 5000)["run"] == "a"
+    assert whole({"from": "1e9"}, "from", 0, 10) is None and whole({"from": "-4"}, "from", 0, 10) == 0
+
+
+def test_a_run_that_has_gone_stays_as_it_was(tmp_path: Path) -> None:
+    runs = Runs([growing(tmp_path / "run")])
+    view = runs.view("run")
+    shutil.rmtree(tmp_path / "run")
+    _read_again(runs._entries["run"])
+    now = runs.view("run")
+    assert now.version == view.version + 1 and "not there any more" in now.problem
+    assert now.examined.report == view.examined.report
+    _read_again(runs._entries["run"])
+    assert runs.version("run") == now.version, "said once"
+
+
+def test_a_run_that_grows_is_read_again(tmp_path: Path) -> None:
+    runs = Runs([growing(tmp_path / "run")])
+    view = runs.view("run")
+    assert view.growing
+    _read_again(runs._entries["run"])
+    assert runs.version("run") == view.version, "nothing was written"
+    source = faulty(tmp_path / "other", ranks=2, steps=6)
+    shutil.copy(source / "rank-00000" / "collectives.arrows", tmp_path / "run" / "rank-00000" / "collectives.arrows")
+    _read_again(runs._entries["run"])
+    assert runs.version("run") == view.version + 1
+    assert runs.view("run").examined.report.coverage != view.examined.report.coverage
+
+
+def test_folders_of_runs_parts_and_equal_names(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        faulty(tmp_path / "runs" / name, ranks=2, steps=4)
+    listed = Runs([tmp_path / "runs"])
+    assert sorted(listed.keys) == ["a", "b"]
+    parts = tmp_path / "node-1" / "run", tmp_path / "node-2" / "run"
+    for part, gone in zip(parts, ("rank-00001", "rank-00000"), strict=True):
+        faulty(part, ranks=2, steps=4)
+        shutil.rmtree(part / gone)
+    together = Runs(parts)
+    assert together.keys == ("run",)
+    assert together.view("run").examined.report.run.ranks_present == (0, 1)
+    healthy(tmp_path / "x" / "run"), faulty(tmp_path / "y" / "run", ranks=2, steps=4)
+    assert Runs([tmp_path / "x" / "run", tmp_path / "y" / "run"]).keys == ("run", "run~1")
+    with pytest.raises(RunNotFoundError, match="no such file or folder"):
+        Runs([tmp_path / "nowhere"]).view("nowhere")
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    app = make_app(Runs([healthy(tmp_path / "run")]))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(CommlensError, match=f"cannot listen on 127.0.0.1:{port}: .*; next: another --port"):
+            make_server(app, "127.0.0.1", port)
+
+
+def test_loopback() -> None:
+    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.8.8.8", "::1")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "gpu-17", "localhost.evil.example")))
+
+
+@pytest.mark.parametrize("given", [["nowhere"], ["--port", "70000"]])
+def test_a_users_mistake_is_one_line(tmp_path: Path, given: list[str]) -> None:
+    command = [sys.executable, "-m", "commlens", "dashboard", *given]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr and ended.stdout == ""
