@@ -20,8 +20,13 @@ $(VENV)/installed-dev: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/commlens demo
 
+# Tests of real jobs and of pages run one by one, for they are of time; the others share the cores.
+ALONE := job or browser
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	@failed=0; \
+	$(BIN)/python -m pytest -m "not ($(ALONE))" -n 2 --dist loadscope || failed=1; \
+	$(BIN)/python -m pytest -m "$(ALONE)" || failed=1; \
+	exit $$failed
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

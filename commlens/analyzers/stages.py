@@ -39,6 +39,7 @@ from commlens.analyzers.summary import time_budget
 from commlens.analyzers.whatif.asked import Simulator, find_simulator
 from commlens.analyzers.whatif.ready import read_gradients
 from commlens.analyzers.windows import unfit_steps
+from commlens.trace.memory import give_back
 from commlens.trace.schema import IMPORTED, SOURCES
 
 if TYPE_CHECKING:
@@ -76,12 +77,17 @@ def analyze(run: Run) -> Report:
     return examine(run).report
 
 
+def join_ranks(run: Run) -> tuple[tuple[RankFacts, ...], Joined]:
+    """Stages one and two of a run, for what needs no report."""
+    unfit = unfit_steps(rank.info for rank in run.ranks.values())
+    ranks = tuple(rank_facts(run.ranks[number], unfit) for number in sorted(run.ranks))
+    return ranks, join(ranks)
+
+
 def examine(run: Run) -> Examined:
     """Analyse a run, and keep what its report was made of."""
     infos = {number: rank.info for number, rank in run.ranks.items()}
-    unfit = unfit_steps(infos.values())
-    ranks = tuple(rank_facts(run.ranks[number], unfit) for number in sorted(run.ranks))
-    joined = join(ranks)
+    ranks, joined = join_ranks(run)
     transfers = measured(ranks, joined)
     costs = cost_lines(transfers)
     lines = collective_lines(ranks, joined, costs, run.calibration)
@@ -134,7 +140,9 @@ def examine(run: Run) -> Examined:
         gradients = {number: read_gradients(rank) for number, rank in run.ranks.items()}
         return find_simulator(ranks, joined, transfers, infos, run.missing, gradients, run.calibration)
 
-    return Examined(run, ranks, joined, path, advise(report, context, simulator), simulator)
+    advised = advise(report, context, simulator)
+    give_back()
+    return Examined(run, ranks, joined, path, advised, simulator)
 
 
 def _run_facts(run: Run, ranks: Sequence[RankFacts]) -> RunFacts:

@@ -24,6 +24,8 @@ def build(
     """Compile the native recorder and the NCCL plugin for this machine's torch; jobs use them from then on.
 
     They go into the user's cache. Without them everything works, from Python.
+
+    Example: commlens build
     """
     from commlens.profiler import built, nccl_plugin
 

@@ -36,10 +36,12 @@ def calibrate(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an earlier calibration.")] = False,
     seconds: Annotated[float, typer.Option("--seconds", min=1.0, help="Time for all measurements.")] = 20.0,
 ) -> None:
-    """Measure the peak to compare a run with: commlens calibrate RUN -- torchrun --nproc-per-node 2
+    """Measure the peak to compare a run with.
 
     LAUNCHER is what started the run, without its script. Its ranks make the run's process groups again, \
 and time each operation in them over message sizes.
+
+    Example: commlens calibrate -- torchrun --nproc-per-node 2
     """
     from commlens.cli.output import write_file
     from commlens.cli.runs import open_chosen

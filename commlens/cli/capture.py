@@ -21,7 +21,10 @@ def capture(
     steps: Annotated[int, typer.Option("--steps", min=1, max=1000, help="Whole steps that the window holds.")] = 3,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every rank has written its file.")] = True,
 ) -> None:
-    """Record a few steps of a running job with torch.profiler, the same ones on every rank."""
+    """Record a few steps of a running job with torch.profiler, the same ones on every rank.
+
+    Example: commlens capture --steps 3
+    """
     from commlens.cli.requests import Asked, interruptible
     from commlens.trace.control import CAPTURE
 

@@ -20,7 +20,10 @@ JOB = Path(__file__).with_name("demo_job.py")
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder that receives the run.")] = RUNS,
 ) -> None:
-    """Record a two-rank job on this machine that has a communication problem, and print its report."""
+    """Record a two-rank job on this machine that has a communication problem, and print its report.
+
+    Example: commlens demo -o runs
+    """
     if importlib.util.find_spec("torch") is None:
         raise UsageError("the demo needs torch, which is not installed here; next: pip install torch")
     command = [

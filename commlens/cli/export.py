@@ -1,17 +1,17 @@
-"""`commlens export`: the tables of a run, all ranks joined, for other tools."""
+"""`commlens export`: a run for other tools: its tables, all ranks joined, or a trace on one clock."""
 
 from __future__ import annotations
 
 import enum
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from commlens.cli.perfetto import Written
     from commlens.trace import Run
 
 
@@ -20,72 +20,68 @@ class Kind(str, enum.Enum):
 
     parquet = "parquet"
     csv = "csv"
+    perfetto = "perfetto"
 
 
 def export(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")],
-    to: Annotated[Kind, typer.Option("--to", help="Format of the files.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="PATH", help="Folder of the tables, or file of the trace."),
+    ],
+    to: Annotated[Kind, typer.Option("--to", help="Tables (parquet, csv), or a trace that Perfetto opens.")],
     run: Annotated[
         Path | None,
         typer.Argument(help="Folder of a run. Default: newest in ./commlens-runs.", show_default=False),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files in FOLDER.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
 ) -> None:
-    """Write every table of a run, all ranks joined: FOLDER/collectives.parquet and so on."""
-    from commlens.cli.output import check_free, write_file
+    """Write a run for other tools: every table with all ranks joined, or a trace of all ranks on one clock.
+
+    A trace opens in ui.perfetto.dev; --to parquet -o tables writes tables/collectives.parquet and so on.
+
+    Example: commlens export commlens-runs/RUN --to perfetto -o trace.json.gz
+    """
+    from commlens.cli.output import check_free
     from commlens.cli.runs import open_chosen
+
+    if to is Kind.perfetto:
+        check_free(output, force)  # before minutes of work
+    opened = open_chosen([run] if run is not None else None)
+    _trace(opened, output, force) if to is Kind.perfetto else _tables(opened, output, to, force)
+
+
+def _tables(run: Run, folder: Path, kind: Kind, force: bool) -> None:
+    from commlens.cli.exported_tables import write_table
+    from commlens.cli.output import check_free, make_folder, write_file
     from commlens.trace.schema import TABLES
 
-    opened = open_chosen([run] if run is not None else None)
-    targets = {name: output / f"{name}.{to.value}" for name in TABLES}
-    _make_folder(output)
+    targets = {name: folder / f"{name}.{kind.value}" for name in TABLES}
+    make_folder(folder)
     for path in targets.values():
         check_free(path, force)
     for name, path in targets.items():
-        table = joined_table(opened, name)
-        write_file(path, force, lambda part, table=table: _write(table, part, to))  # type: ignore[misc]
+        write_file(path, force, lambda part, name=name: write_table(run, name, part, kind.value))  # type: ignore[misc]
         typer.echo(path)
-    for note in opened.notes:
+    _say(run.notes)
+
+
+def _trace(run: Run, path: Path, force: bool) -> None:
+    from commlens.cli.output import write_file
+    from commlens.cli.perfetto import write_trace
+
+    found: list[Written] = []
+    write_file(path, force, lambda part: found.append(write_trace(run, part, path.name.endswith(".gz"))))
+    written = found[0]
+    typer.echo(path)
+    typer.echo(
+        f"{written.ranks:,} ranks, {written.collectives:,} collectives (a part on each rank),"
+        f" arrows between the ranks of {written.arrows:,}"
+    )
+    typer.echo(f"clocks: {written.clocks}")
+    typer.echo("open it in https://ui.perfetto.dev (the page reads it in the browser) or chrome://tracing")
+    _say(written.notes)
+
+
+def _say(notes: Iterable[str]) -> None:
+    for note in notes:
         print(f"commlens: {note}", file=sys.stderr)  # noqa: T201
-
-
-def joined_table(run: Run, name: str) -> pa.Table:
-    """One table of all ranks, a `rank` column first, names as plain strings."""
-    import pyarrow as pa
-
-    from commlens.trace.schema import arrow_schema
-
-    fields = [pa.field("rank", pa.int32()), *(_plain(field) for field in arrow_schema(name))]
-    parts = []
-    for number, rank in sorted(run.ranks.items()):
-        rows = rank.table(name)
-        numbers = pa.repeat(pa.scalar(number, pa.int32()), rows.num_rows)
-        columns = [rows.column(f.name).cast(f.type) for f in fields[1:]]
-        parts.append(pa.Table.from_arrays([numbers, *columns], schema=pa.schema(fields)))
-    return pa.concat_tables(parts) if parts else pa.schema(fields).empty_table()
-
-
-def _plain(field: pa.Field) -> pa.Field:
-    import pyarrow as pa
-
-    return field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field
-
-
-def _make_folder(path: Path) -> None:
-    from commlens.errors import WriteError
-
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"cannot make the folder {path}: {error.strerror}") from error
-
-
-def _write(table: pa.Table, path: Path, kind: Kind) -> None:
-    if kind is Kind.csv:
-        from pyarrow import csv
-
-        csv.write_csv(table, path)
-    else:
-        from pyarrow import parquet
-
-        parquet.write_table(table, path, compression="zstd")

@@ -21,6 +21,8 @@ def import_(
     """Make a run of other profilers' files: torch.profiler, Flight Recorder, NCCL Inspector, Nsight Systems.
 
     The other commands read such files as they are; a run of its own can be moved and shared without them.
+
+    Example: commlens import traces/ -o run
     """
     from commlens.trace.importers.cache import import_run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def check_free(path: Path, force: bool) -> None:
 
 
 def write_file(path: Path, force: bool, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, and put it in place once it is whole.
+    """Let `write` fill a file beside `path`, and put it in place once it is whole; else nothing of it is left.
 
     Raises:
         WriteError: `path` exists and is not to be overwritten, or cannot be written.
@@ -32,8 +33,22 @@ def write_file(path: Path, force: bool, write: Callable[[Path], object]) -> None
         write(part)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
 def write_text(path: Path, force: bool, text: str) -> None:

@@ -10,14 +10,20 @@ from commlens.cli.runs import RunParts
 
 
 def pause(runs: RunParts = None) -> None:
-    """Stop writing the collectives of a running job, from the same step on every rank, until commlens resume."""
+    """Stop writing the collectives of a running job, from the same step on every rank, until commlens resume.
+
+    Example: commlens pause
+    """
     from commlens.trace.control import PAUSE
 
     raise typer.Exit(_ask(runs, PAUSE))
 
 
 def resume(runs: RunParts = None) -> None:
-    """Write the collectives of a job again, after commlens pause."""
+    """Write the collectives of a job again, after commlens pause.
+
+    Example: commlens resume
+    """
     from commlens.trace.control import RESUME
 
     raise typer.Exit(_ask(runs, RESUME))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commlens.cli.gates import Annotations, FailOn, JUnit, Marks, conclude_report, conditions
 from commlens.cli.runs import RankRegex
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ class Format(str, enum.Enum):
     json = "json"
 
 
+class ReportFormat(str, enum.Enum):
+    """How `commlens report` writes: a page as well."""
+
+    text = "text"
+    json = "json"
+    html = "html"
+
+
 def report(
     runs: Annotated[
         list[Path] | None,
@@ -36,11 +45,16 @@ def report(
             show_default=False,
         ),
     ] = None,
-    format: Annotated[Format, typer.Option("--format", help="Text to read, or JSON (schema 1).")] = Format.text,
+    format: Annotated[
+        ReportFormat, typer.Option("--format", help="Text to read, JSON (schema 1), or a page that is one file.")
+    ] = ReportFormat.text,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not stdout.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    redacted: Annotated[
+        bool, typer.Option("--redact", help="Without names of hosts, users, paths, commands and networks.")
+    ] = False,
     calibration: Annotated[
         Path | None,
         typer.Option(
@@ -52,32 +66,48 @@ def report(
         str | None,
         typer.Option("--explain", metavar="ID", help="All there is to say of one finding, or of one technique."),
     ] = None,
+    fail_on: FailOn = None,
+    junit: JUnit = None,
+    annotations: Marks = Annotations.none,
 ) -> None:
-    """Where each step's time went: compute, communication it stood still for, and the rest."""
+    """Where each step's time went: compute, communication it stood still for, and the rest.
+
+    Example: commlens report runs --fail-on 'exposed>15%'
+    """
     from commlens.cli.output import check_free, write_text
 
+    gates = conditions(fail_on, junit, annotations)
+    if output is not None:
+        check_free(output, force)
+    result = _analyzed(runs, calibration, rank_regex)
+    if redacted:
+        from commlens.analyzers.redact import redact
+
+        result = redact(result)
     if explain is not None:
         from commlens.cli.explain import show_explanation
 
-        show_explanation(_analyzed(runs, calibration, rank_regex), explain)
-        return
-    if output is None:
-        show(runs, format, calibration, rank_regex)
-        return
-    check_free(output, force)
-    write_text(output, force, _to_text(_analyzed(runs, calibration, rank_regex), format))
-    print(f"commlens: wrote {output}", file=sys.stderr)  # noqa: T201
+        show_explanation(result, explain)
+    elif output is None:
+        _print(result, format)
+    else:
+        write_text(output, force, _to_text(result, format))
+        print(f"commlens: wrote {output}", file=sys.stderr)  # noqa: T201
+    conclude_report(result, gates, junit, annotations)
 
 
 def show(
     runs: Sequence[Path] | None,
-    format: Format = Format.text,
+    format: ReportFormat = ReportFormat.text,
     calibration: Path | None = None,
     rank_regex: str | None = None,
 ) -> None:
     """Print the report of a run (the newest where `runs` is empty) on stdout."""
-    result = _analyzed(runs, calibration, rank_regex)
-    if format is Format.json:
+    _print(_analyzed(runs, calibration, rank_regex), format)
+
+
+def _print(result: Report, format: ReportFormat) -> None:
+    if format is not ReportFormat.text:
         typer.echo(_to_text(result, format), nl=False)
         return
     from commlens.render.report import print_report
@@ -112,9 +142,13 @@ def _track_record() -> tuple[Track, ...]:
         return ()
 
 
-def _to_text(result: Report, format: Format) -> str:
+def _to_text(result: Report, format: ReportFormat) -> str:
     """The whole report as text, for a file or a pipe."""
-    if format is Format.json:
+    if format is ReportFormat.html:
+        from commlens.ui.html import to_html
+
+        return to_html(result)
+    if format is ReportFormat.json:
         import json
 
         return json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n"

@@ -23,9 +23,11 @@ def run(
     command: Annotated[list[str], typer.Argument(help="The job, after --", metavar="-- COMMAND...")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder that receives the run.")] = RUNS,
 ) -> None:
-    """Run a job and record it: commlens run -- torchrun --nproc-per-node 2 train.py
+    """Run a job and record it.
 
     The same as COMMLENS=FOLDER in front of the command. The exit code is the job's own.
+
+    Example: commlens run -- torchrun --nproc-per-node 2 train.py
     """
     before = run_folders(output)
     code = record_command(command, output)

@@ -41,10 +41,12 @@ def verify(
     ] = 10,
     format: Annotated[Format, typer.Option("--format", help="Text to read, or JSON.")] = Format.text,
 ) -> None:
-    """Try a fix: commlens verify --fix ddp.bucket_cap_mb=50 -- torchrun --nproc-per-node 2 train.py
+    """Try a fix, and show what it gained beside what was predicted.
 
     The job is run as it is and with the fix in turns, without a change of its code. RUN is an earlier recording \
 of it, to see what was to be expected; by default that is the first of these.
+
+    Example: commlens verify --fix ddp.bucket_cap_mb=50 -- torchrun --nproc-per-node 2 train.py
     """
     from commlens.analyzers.verification import compare_steps
     from commlens.cli.runs import open_chosen

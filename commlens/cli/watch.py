@@ -22,7 +22,10 @@ def watch(
     runs: RunParts = None,
     once: Annotated[bool, typer.Option("--once", help="Print it once, as into a pipe.")] = False,
 ) -> None:
-    """Show what each rank of a running job does: steps, standstill, waits. Ctrl-C leaves."""
+    """Show what each rank of a running job does: steps, standstill, waits. Ctrl-C leaves.
+
+    Example: commlens watch --once
+    """
     from commlens.cli.requests import follow, interruptible
     from commlens.render.words import open_console
 

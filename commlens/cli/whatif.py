@@ -53,7 +53,10 @@ def whatif(
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
     rank_regex: RankRegex = None,
 ) -> None:
-    """What a change would gain, simulated on a recorded run: commlens whatif RUN --set ddp.bucket_cap_mb=50"""
+    """What a change would gain, simulated on a recorded run.
+
+    Example: commlens whatif --set ddp.bucket_cap_mb=50
+    """
     from commlens.analyzers import analyze
     from commlens.analyzers.whatif.asked import simulator_of, what_if
     from commlens.cli.output import check_free, write_text

@@ -122,12 +122,12 @@ def print_part(part: Part, console: Console) -> None:
     width = min(console.width, PROSE)
     print_tight(console, Text(part.title, style="bold"), width)
     narrow = width < _NARROW
-    body = _stacked(part.checks) if narrow else _columns(part.checks)
+    body = _stacked(part.checks) if narrow else check_table(part.checks)
     print_tight(console, Padding(body, (0, 0, 0, INDENT), expand=False), width)
     console.print()
 
 
-def _columns(checks: Sequence[Check]) -> Table:
+def check_table(checks: Sequence[Check]) -> Table:
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(width=4)
     least, most = _NAMES

@@ -24,7 +24,7 @@ _NEEDED = "needed: what collectives had to move to or from that host over all it
 
 def links_title(report: Report) -> str:
     """The section's title, with its unit and what is not shown."""
-    shown, few = len(_shown(report)), ""
+    shown, few = len(shown_links(report)), ""
     if shown > TOP_LINKS:
         few = f": the first {TOP_LINKS} of {shown}"
     return f"Links (GB/s, 1 GB = 1e9 bytes; GB over the analysed steps){few}"
@@ -32,7 +32,7 @@ def links_title(report: Report) -> str:
 
 def links_section(report: Report, console: Console) -> RenderableType | None:
     """One line a link that carried something, or should have; None where there is none."""
-    lines = _shown(report)[:TOP_LINKS]
+    lines = shown_links(report)[:TOP_LINKS]
     if not lines:
         return None
     columns = [
@@ -54,7 +54,7 @@ def links_section(report: Report, console: Console) -> RenderableType | None:
     return Group(table, note(told)) if told else table
 
 
-def _shown(report: Report) -> list[LinkLine]:
+def shown_links(report: Report) -> list[LinkLine]:
     """Links that carried something, or that the bytes could have taken."""
     busiest: dict[str, float] = {}
     for line in report.links:

@@ -11,7 +11,7 @@ from commlens.analyzers import Report
 from commlens.analyzers.across.critical_path import TRANSFER
 from commlens.analyzers.own_work import GAPS, HOST_BOUND
 from commlens.analyzers.path_lines import CriticalPath
-from commlens.render.columns import INDENT, clipped, note
+from commlens.render.columns import INDENT, PROSE, clipped, note
 from commlens.render.words import bar, counted, milliseconds, percent
 
 TOP_PARTS = 6
@@ -45,6 +45,11 @@ def path_section(report: Report, console: Console) -> RenderableType | None:
     return Group(_kinds(path, console), "", _parts(path, console), note(_MEANING + longer))
 
 
+def kind_name(kind: str) -> str:
+    """What a kind of time on the path is called."""
+    return _KINDS.get(kind, kind)
+
+
 def _kinds(path: CriticalPath, console: Console) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for justify in ("left", "right", "right"):
@@ -52,7 +57,7 @@ def _kinds(path: CriticalPath, console: Console) -> Table:
     table.add_column(no_wrap=True, overflow="crop")
     for kind, ms in path.by_kind.items():
         share = ms / path.step_ms
-        table.add_row(_KINDS.get(kind, kind), f"{milliseconds(ms)} ms", percent(share), bar(console, share, BAR))
+        table.add_row(kind_name(kind), f"{milliseconds(ms)} ms", percent(share), bar(console, share, BAR))
     return table
 
 
@@ -60,7 +65,7 @@ def _parts(path: CriticalPath, console: Console) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for justify in ("left", "right", "right"):
         table.add_column(justify=justify, no_wrap=True)
-    most = console.width - INDENT - _FIGURES
+    most = min(console.width, PROSE) - INDENT - _FIGURES
     parts = sorted(_by_name(path).items(), key=lambda item: -item[1])
     shown = [(name, ms) for name, ms in parts[:TOP_PARTS] if ms >= _LEAST * path.step_ms]
     rest = parts[len(shown) :]
@@ -76,5 +81,5 @@ def _by_name(path: CriticalPath) -> dict[str, float]:
     for part in path.parts:
         rank = "" if part.kind == TRANSFER else f"rank {part.rank}"
         name = part.name if part.name != part.kind else ""
-        named[", ".join(word for word in (_KINDS.get(part.kind, part.kind), rank, name) if word)] += part.ms
+        named[", ".join(word for word in (kind_name(part.kind), rank, name) if word)] += part.ms
     return named

@@ -15,12 +15,13 @@ from commlens.render.columns import clipped
 from commlens.render.words import pairs
 
 TOP_GROUPS = 4
+BROKEN = ("hang", "desync")  # findings of a job that did not end
 _GROUP = 24
 
 
 def progress_section(report: Report, console: Console) -> Table | None:
     """The groups in which a rank is behind, and those that hang; None for a job that did not stand."""
-    broken = any(finding.id in ("hang", "desync") for finding in report.findings)
+    broken = any(finding.id in BROKEN for finding in report.findings)
     if not broken and not any(each.analysis == "hang" for each in report.abstentions):
         return None
     named = {finding.group for finding in report.findings if finding.id == "hang"}

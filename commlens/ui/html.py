@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 _FIRST = ("budget", "findings")  # after the verdict; the others as in the text report
 _FIRST_OF_BROKEN = ("findings", "progress", "budget")
-_WITHOUT = (
-    '<noscript><p class="quiet">Figures are drawn with JavaScript; the tables hold the same numbers.</p></noscript>'
-)
+_WORDS_ALONE = "Figures are drawn with JavaScript; words and tables are whole without them."
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
@@ -109,7 +107,8 @@ def _verdict(report: Report) -> str:
         '<header id="verdict">'
         f"<h1>{escaped(report.run.run_id)}</h1>"
         f'<p class="verdict">{escaped(headline(report))}</p>'
-        f"{markup(blocks(header(report)))}{_WITHOUT}</header>"
+        f"{markup(blocks(header(report)))}"
+        f'<noscript><p class="quiet">{_WORDS_ALONE}</p></noscript></header>'
     )
 
 

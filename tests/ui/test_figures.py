@@ -76,6 +76,20 @@ def test_the_late_rank_stands_out() -> None:
     assert caused[3] == report.ranks[3].caused_wait_ms_per_step
 
 
+def test_what_could_not_be_split_is_not_called_transfer() -> None:
+    assert "exposed transfer, or not split" in by_name(figures.overlap(report_of("partial")))
+    assert "exposed, not split" in by_name(figures.budget(report_of("partial")))
+    assert "exposed transfer" not in by_name(figures.overlap(report_of("partial")))
+    assert "exposed transfer" in by_name(figures.overlap(report_of("faulty")))
+
+
+def test_links_that_tell_nothing_say_so() -> None:
+    report = report_of("counted")
+    unread = replace(report.links[0], used_gb_s_p50=None, used_gb_s_mean=None, state="not read")
+    drawn = figures.links(replace(report, links=(unread, *report.links[1:]))).to_plotly_json()
+    assert [each["text"].strip() for each in drawn["layout"]["annotations"]] == ["not read"]
+
+
 def test_ranks_are_grouped_by_host() -> None:
     for drawn in (figures.ranks(report_of("faulty")), figures.rank_budgets(report_of("faulty"))):
         layout = drawn.to_plotly_json()["layout"]

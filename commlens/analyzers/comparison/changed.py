@@ -88,7 +88,7 @@ def _software(side: Side) -> dict[str, str | None]:
         "cuda": _of_ranks(side, lambda info: info.get("cuda")),
         "nccl": _of_ranks(side, lambda info: info.get("nccl")),
         "python": _of_ranks(side, lambda info: info.get("python")),
-        "recorder's hooks": _of_ranks(side, lambda info: (info.get("hooks") or {}).get("recorder")),
+        "recorder's hooks": _of_ranks(side, lambda info: _table(info, "hooks").get("recorder")),
     }
 
 
@@ -111,20 +111,20 @@ def _ranks_a_host(side: Side) -> str | None:
 
 def _interfaces(info: Mapping[str, Any]) -> str | None:
     """Those that are up, with what bytes may go through them."""
-    every = [each for each in info.get("interfaces") or () if each.get("state") != "down"]
+    every = [each for each in _rows(info, "interfaces") if each.get("state") != "down"]
     parts = [f"{each.get('name')} ({each.get('speed_mbit_s') or '?'} Mbit/s, mtu {each.get('mtu')})" for each in every]
     return ", ".join(parts) or None
 
 
 def _models(side: Side) -> dict[str, str | None]:
     """Kind, buckets and flags of each model."""
-    models = {rank: info.get("models") or [] for rank, info in side.infos.items()}
+    models = {rank: _rows(info, "models") for rank, info in side.infos.items()}
     count = max(map(len, models.values()), default=0)
     found: dict[str, str | None] = {"models": str(count)}
     for number in range(count):
         own = {rank: each[number] for rank, each in models.items() if len(each) > number}
         told = {
-            rank: {name: each.get(name) for name in _OF_MODELS} | (each.get("flags") or {})
+            rank: {name: each.get(name) for name in _OF_MODELS} | dict(_table(each, "flags"))
             for rank, each in own.items()
         }
         for name in dict.fromkeys(name for each in told.values() for name in each):
@@ -137,19 +137,32 @@ def _groups(side: Side) -> dict[str, str | None]:
     """Members of each process group, by torch's name."""
     members: dict[str, set[int]] = {}
     for info in side.infos.values():
-        for group in info.get("groups") or ():
-            members.setdefault(str(group.get("name")), set()).update(group.get("ranks") or ())
+        for group in _rows(info, "groups"):
+            members.setdefault(str(group.get("name")), set()).update(
+                rank for rank in group.get("ranks") or () if isinstance(rank, int)
+            )
     return {f"group {name}": name_ranks(ranks) if ranks else None for name, ranks in members.items()}
 
 
 def _environment(side: Side) -> dict[str, str | None]:
-    own = {rank: info.get("environment") or {} for rank, info in side.infos.items()}
+    own = {rank: _table(info, "environment") for rank, info in side.infos.items()}
     names = sorted({name for each in own.values() for name in each} - _OF_LAUNCH)
     return {name: _spoken({rank: each.get(name, _NOT_SET) for rank, each in own.items()}) for name in names}
 
 
 def _of_ranks(side: Side, get: Callable[[Mapping[str, Any]], Any]) -> str | None:
     return _spoken({rank: get(info) for rank, info in side.infos.items()})
+
+
+def _table(info: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Of another shape, as in a file of another version, it is not known."""
+    found = info.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _rows(info: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    found = info.get(name)
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _spoken(values: Mapping[int, Any]) -> str | None:

@@ -30,7 +30,7 @@ def fixing(context: Context, fix: str, text: str, *, change: str) -> Action:
     """
     meant, run = parse(fix), shlex.quote(context.source)
     if obstacle(meant, context.run.get("backend")) is None:
-        verify = f"commlens verify {run} --fix {fix} -- {launch_line(context)}"
+        verify = f"commlens verify {run} --fix {fix} -- {launch_line(context.run, context.infos)}"
         return Action(text, change, fix=fix, risk=meant.risk, min_torch=None, predicted=None, verify=verify)
     verify = f"commlens whatif {run} --set {fix}, then {RECORD_AGAIN}"
     return Action(text, change, fix=None, risk=meant.risk, min_torch=None, predicted=None, verify=verify)

@@ -39,6 +39,12 @@ FINDINGS = {
     "find-unused": None,
     "fsdp-unit-size": None,
     "pipeline-bubble": None,
+    "last-bucket-tail": None,
+    "fsdp-reshard": None,
+    "fsdp-prefetch": None,
+    "hybrid-shard": None,
+    "compression": None,
+    "communicate-less": None,
     "hang": HANG,
     "desync": HANG,
 }

@@ -21,7 +21,7 @@
     return Plotly.newPlot(place, data, layout, settings);
   };
   if (typeof DecompressionStream === "undefined") {
-    say("This browser cannot unpack the figures; the tables hold the same numbers.");
+    say("This browser cannot unpack the figures; words and tables are whole without them.");
     return;
   }
   try {
@@ -30,7 +30,7 @@
     document.head.append(script);
     for (const place of places) await draw(place);
   } catch (error) {
-    say("The figures could not be drawn; the tables hold the same numbers.");
+    say("The figures could not be drawn; words and tables are whole without them.");
     console.error(error);
     return;
   }

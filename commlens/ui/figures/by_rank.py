@@ -30,7 +30,7 @@ def ranks(report: Report) -> Figure:
         return saying(report, "waits are not known", "wait-transfer-split", "stragglers", "time-budget")
     worst = _worst(known, _trouble)
     lines = [line for _, line in worst]
-    per = "ms per step" if report.run.steps.analyzed else "ms over the whole trace"
+    per = "ms per step, means" if report.run.steps.analyzed else "ms over the whole trace"
     said = [_said(line) for line in lines]
     traces = [
         _of(palette.WAIT, "waits for others", [line.wait_ms_per_step for line in lines], said),
@@ -68,7 +68,7 @@ def rank_budgets(report: Report) -> Figure:
         barmode="stack",
         bargap=0.25,
         showlegend=True,
-        **_by_rank(worst, len(known), "ms per step", "with most exposed communication", highest),
+        **_by_rank(worst, len(known), "ms per step, medians", "with most exposed communication", highest),
     )
 
 
@@ -88,8 +88,7 @@ def _worst(known: Sequence[_Rank], trouble: Any) -> list[_Rank]:
 
 def _of(kind: str, name: str, values: Sequence[float | None], said: Sequence[str]) -> Trace:
     template = f"%{{customdata}}<br>{name}: %{{y:.4~g}} ms<extra></extra>"
-    trace = bars(kind, values, range(len(values)), customdata=list(said), hovertemplate=template)
-    return trace | {"name": name}
+    return bars(kind, values, range(len(values)), name=name, customdata=list(said), hovertemplate=template)
 
 
 def _by_rank(worst: Sequence[_Rank], count: int, unit: str, which: str, highest: float) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from commlens.analyzers import Report
 from commlens.analyzers.overlap_lines import OverlapLine
 from commlens.render.words import number, percent, size
 from commlens.ui import palette
-from commlens.ui.figures.frame import axis, bars, figure, named, note, saying, shown
+from commlens.ui.figures.frame import Trace, axis, bars, figure, named, note, saying, shown
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 MOST_LINES = 30
+_REST = "exposed transfer, or not split"  # where some collectives have no counterpart
 _ROW, _AROUND = 26, 110  # px
 
 
@@ -25,17 +26,9 @@ def overlap(report: Report) -> Figure:
         return saying(report, "no collective was exposed or hidden in the analysed steps", "time-budget", "steps")
     kept = lines[:MOST_LINES]
     names = _names(kept)
-    said = [f"{name}<br>{_often(line)}" for name, line in zip(names, kept, strict=True)]
-    traces = []
-    for kind, value in _parts(kept).items():
-        values = [value(line) for line in kept]
-        if any(values):
-            template = f"%{{customdata}}<br>{palette.NAMES[kind]}: %{{x:.4~g}} ms a step<extra></extra>"
-            places = range(len(kept))
-            traces.append(bars(kind, values, places, flat=True, customdata=said, hovertemplate=template))
     few = f"{len(kept)} of {len(lines):,}, the longest exposed" if len(lines) > len(kept) else ""
     return figure(
-        traces,
+        _traces(kept, names, unsplit=any(line.exposed_unsplit_ms for line in report.by_step)),
         f"Bars: exposed and hidden time of {len(kept)} kinds of collectives.",
         _AROUND + _ROW * len(kept),
         barmode="stack",
@@ -45,6 +38,19 @@ def overlap(report: Report) -> Figure:
         yaxis=axis(showgrid=False, zeroline=False, range=[len(kept) - 0.4, -0.6], **named(range(len(kept)), names)),
         annotations=[note(few, x=1, xanchor="right")] if few else [],
     )
+
+
+def _traces(lines: Sequence[OverlapLine], names: Sequence[str], unsplit: bool) -> list[Trace]:
+    said = [f"{name}<br>{_often(line)}" for name, line in zip(names, lines, strict=True)]
+    traces = []
+    for kind, value in _parts(lines).items():
+        values = [value(line) for line in lines]
+        if any(values):
+            name = _REST if kind == palette.TRANSFER and unsplit else palette.NAMES[kind]
+            template = f"%{{customdata}}<br>{name}: %{{x:.4~g}} ms a step<extra></extra>"
+            more: dict[str, Any] = {"name": name, "customdata": said, "hovertemplate": template}
+            traces.append(bars(kind, values, range(len(lines)), flat=True, **more))
+    return traces
 
 
 def _parts(lines: Sequence[OverlapLine]) -> dict[str, Callable[[OverlapLine], float | None]]:

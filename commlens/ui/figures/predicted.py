@@ -20,7 +20,9 @@ def predicted_step(recorded: Replayed, found: Scenario | None) -> Figure:
         found: None where nothing was asked; without a prediction only the recorded bars are there.
     """
     names, values = ["measured", "simulated as it was"], [recorded.measured_ms, recorded.replayed_ms]
-    colours, low, high = [palette.COLOURS[palette.OTHER]] * 2, [0.0, 0.0], [0.0, 0.0]
+    colours = [palette.COLOURS[palette.OTHER]] * 2
+    low: list[float | None] = [None, None]
+    high: list[float | None] = [None, None]
     if found is not None and found.predicted is not None:
         # An interval of the gain is one of the step, turned round.
         predicted, measured = found.predicted, recorded.measured_ms or 0

@@ -27,6 +27,8 @@ _COLUMNS: Final = 1_200  # of the picture
 _HOVERED: Final = 5_000  # places where the picture says its shares
 _PATH: Final = 1_500  # stretches of the critical path
 _STEPS: Final = 40  # that are marked
+_AROUND: Final = 130  # px of the figure that are not lines
+_ABOVE: Final = 18  # of them between lines and legend, for the names of steps
 _KINDS: Final = {
     WAIT: palette.WAIT,
     TRANSFER: palette.TRANSFER,
@@ -63,12 +65,12 @@ def timeline(
     traces += [] if bars is None else _links(times, bars, selected)
     traces += _path(times, lines, window)
     what = "single collectives" if bars is not None else "shares of time"
-    names = [shown(line.name, 20) for line in lines]
+    names, height = [shown(line.name, 20) for line in lines], max(130, 22 * len(lines))
     return (
         figure(
             [*traces, *_legend(bars is None)],
             f"{len(lines)} lines over {milliseconds((window.end_ns - window.begin_ns) / 1e6)} ms: {what}.",
-            max(260, 130 + 22 * len(lines)),
+            height + _AROUND,
             images=pictures,
             shapes=_steps(times, window),
             barmode="overlay",
@@ -77,7 +79,7 @@ def timeline(
             hoverdistance=30,
             uirevision="timeline",
             showlegend=True,
-            legend={"orientation": "h", "x": 0, "yref": "container", "y": 1, "yanchor": "top"},
+            legend={"orientation": "h", "x": 0, "y": 1 + _ABOVE / height, "yanchor": "bottom"},
             margin={"l": 16, "r": 16, "t": 66, "b": 16},
             xaxis=axis("ms since the first record", range=[_ms(times, window.begin_ns), _ms(times, window.end_ns)])
             | {"tickformat": ",~r" if window.end_ns - window.begin_ns > 10_000_000 else ",.3f", "showgrid": False},
@@ -147,7 +149,6 @@ def _bars(times: Timeline, bars: Bars) -> list[Trace]:
                 "type": "bar",
                 "orientation": "h",
                 "name": _WORDS[state],
-                "legendgroup": state,
                 "showlegend": False,
                 "base": _ms(times, bars.start_ns[own]),
                 "x": (bars.end_ns[own] - bars.start_ns[own]) / 1e6,

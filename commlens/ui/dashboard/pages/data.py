@@ -8,13 +8,16 @@ import flask
 from dash import Dash, Input, Output, State, dcc, html
 
 from commlens.analyzers import Report
+from commlens.analyzers.health.recording import examine_health
+from commlens.render.checks import check_table
 from commlens.render.report import sections
+from commlens.render.run_health import diagnosis
 from commlens.render.words import counted
 from commlens.trace.rows import OPERATORS, Filter, RowsError, chosen_rows, write_csv
 from commlens.trace.schema import TABLES
 from commlens.ui.blocks import wide_console
 from commlens.ui.dashboard.address import Query, one_of, read_query, whole, write_query
-from commlens.ui.dashboard.components import nothing, question, section, table
+from commlens.ui.dashboard.components import nothing, question, section, table, words
 from commlens.ui.dashboard.runs import Runs, View
 
 NAME, TITLE = "data", "Data"
@@ -35,6 +38,7 @@ def layout(view: View, query: Query, runs: Runs) -> list[Any]:
     return [
         question(TITLE, QUESTION, _answer(report)),
         *(section(part) for part in parts),
+        *_health(view),
         html.H2("Rows as they were recorded"),
         html.Div(
             [
@@ -52,6 +56,13 @@ def layout(view: View, query: Query, runs: Runs) -> list[Any]:
         dcc.Store(id="data-page", data=whole(query, "page", 0, 1 << 40) or 0),
         html.Div(id="data-rows"),
     ]
+
+
+def _health(view: View) -> list[Any]:
+    """What commlens doctor says of the run: its health, and what differs between its ranks."""
+    health = examine_health(view.examined, int(view.read_at * 1e9))
+    found = [part for part in diagnosis(view.examined, health).parts if part.checks]
+    return [html.Section([html.H2(part.title), *words(check_table(part.checks))]) for part in found]
 
 
 def _labelled(text: str, control: Any) -> html.Label:

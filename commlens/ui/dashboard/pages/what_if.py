@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from dash import Dash, Input, Output, State, dcc, html
 
+from commlens.analyzers.findings.command import launch_line
 from commlens.analyzers.whatif.answers import Scenario
 from commlens.render.gain import interval, share_of, signed
 from commlens.render.words import milliseconds
@@ -81,7 +82,7 @@ def _slider(name: str, value: str) -> html.Label:
 
 def _choice(name: str, value: str) -> html.Label:
     _, values, what = _CHOICES[name]
-    options = {each: "removed" if each == "1" else each for each in values}
+    options = [{"value": each, "label": "removed" if each == "1" else each} for each in values]
     return html.Label(
         [html.Span(what), dcc.RadioItems(options, value, id=f"what-if-{name}", inline=True, className="radio")],
         className="slider",
@@ -133,7 +134,8 @@ def _commands(view: View, changes: Sequence[Change]) -> html.Div:
     backend = view.examined.report.run.backend
     fixes = [change for change in changes if applicable(change, backend)]
     if fixes and len(fixes) == len(changes):
-        command = shlex.join(view.examined.report.run.command) or "torchrun ..."
+        infos = {number: rank.info for number, rank in view.examined.run.ranks.items()}
+        command = launch_line(view.examined.run.info, infos)
         rows.append(["try it", f"commlens verify {run} --fix {shlex.quote(joined(fixes))} -- {command}"])
     return html.Div([table((), rows, [False, False]), *([] if len(rows) > 1 else [nothing(_BY_HAND)])])
 
