@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commlens.analyzers.columns import Columns
+from commlens.analyzers.columns import Columns, small
 from commlens.analyzers.intervals import Intervals, Ints, cut, merge, subtract
 from commlens.analyzers.lanes import Lanes
 from commlens.trace.schema import MISSING
@@ -66,7 +66,7 @@ def _on_device(columns: Columns, lanes: Lanes) -> Blocked:
     chosen, begins = chosen[longer], np.maximum(starts, np.append(starts[:1], reach[:-1]))[longer]
     pieces = cut(subtract(merge(starts, ends), lanes.compute), begins)
     which = np.searchsorted(begins, pieces.starts, side="right") - 1
-    return Blocked(chosen[which].astype(np.int64), pieces.starts, pieces.ends, known)
+    return Blocked(small(chosen[which]), pieces.starts, pieces.ends, known)
 
 
 def _on_host(columns: Columns, ddp_groups: Collection[str]) -> Blocked:
@@ -80,7 +80,7 @@ def _on_host(columns: Columns, ddp_groups: Collection[str]) -> Blocked:
         starts[unseen.rows], ends[unseen.rows] = _unseen_waits(columns, unseen)
         derived[unseen.rows] = True
     still = np.flatnonzero(ends > starts)
-    return Blocked(still, starts[still], ends[still], seen | derived)
+    return Blocked(small(still), starts[still], ends[still], seen | derived)
 
 
 @dataclass(frozen=True)

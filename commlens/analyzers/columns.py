@@ -81,8 +81,8 @@ class Columns:
 def read_columns(rank: Rank) -> Columns:
     """The columns of `rank` that the analyzers use; absent tables are empty."""
     raw = rank.columns("collectives", [*_NUMBERS, *_WORDS, "event"])
-    numbers = {name: _small(raw[name]) if name in _SMALL else _ints(raw[name]) for name in _NUMBERS}
-    words = {name: Column(_small(raw[name]), rank.vocabulary("collectives", name)) for name in _WORDS}
+    numbers = {name: lean(small(raw[name]) if name in _SMALL else _ints(raw[name])) for name in _NUMBERS}
+    words = {name: Column(lean(small(raw[name])), rank.vocabulary("collectives", name)) for name in _WORDS}
     numbers["bytes"] = _message_bytes(words["op"], numbers)
     phases, kernels = rank.columns("phases", _PHASES), rank.columns("kernels", _KERNELS)
     return Columns(
@@ -90,10 +90,10 @@ def read_columns(rank: Rank) -> Columns:
         (numbers["completed_ns"] != MISSING) | _told_over(rank.info, _ints(raw["event"])),
         words,
         {name: _ints(phases[name]) for name in ("start_ns", "end_ns", "step", "thread")},
-        {name: Column(_small(phases[name]), rank.vocabulary("phases", name)) for name in ("phase", "name")},
+        {name: Column(small(phases[name]), rank.vocabulary("phases", name)) for name in ("phase", "name")},
         {name: _ints(values) for name, values in rank.columns("overhead", _OVERHEAD).items()},
         {name: _ints(kernels[name]) for name in ("blocks", "launched_ns", "start_ns", "end_ns")},
-        {name: Column(_small(kernels[name]), rank.vocabulary("kernels", name)) for name in ("kind", "name")},
+        {name: Column(small(kernels[name]), rank.vocabulary("kernels", name)) for name in ("kind", "name")},
     )
 
 
@@ -109,9 +109,21 @@ def _ints(values: NDArray[np.generic]) -> Ints:
     return np.asarray(values).astype(np.int64, copy=False)
 
 
-def _small(values: NDArray[np.generic]) -> Ints:
+def small(values: NDArray[np.generic]) -> Ints:
     """Half the memory, for values that fit: still an array of integers to everyone."""
     return cast(Ints, np.asarray(values).astype(np.int32, copy=False))
+
+
+def tiny(values: NDArray[np.generic]) -> Ints:
+    """An eighth of the memory, for values that fit."""
+    return cast(Ints, np.asarray(values).astype(np.int8, copy=False))
+
+
+def lean(values: Ints) -> Ints:
+    """The values, which nobody writes to; where all are the same, in the memory of one."""
+    if not values.size or (values != values[0]).any():
+        return values
+    return np.broadcast_to(values[:1].copy(), values.shape)
 
 
 def _message_bytes(op: Column, numbers: dict[str, Ints]) -> Ints:

@@ -115,7 +115,15 @@ def _sweep(a: Intervals, b: Intervals) -> tuple[Ints, NDArray[np.bool_], NDArray
     """Every edge, and for the stretch after it whether it lies in `a` and in `b`."""
     edges = np.sort(np.concatenate([*a, *b]), kind="stable")  # four sorted runs: merged faster than hashed
     edges = edges[np.diff(edges, prepend=edges[:1] - 1) > 0]
-    return edges, _inside(a, edges), _inside(b, edges)
+    return edges, _covered(a, edges), _covered(b, edges)
+
+
+def _covered(merged: Intervals, edges: Ints) -> NDArray[np.bool_]:
+    """Whether what follows each edge is inside; all starts and ends are edges."""
+    change = np.zeros(edges.size, np.int8)
+    change[np.searchsorted(edges, merged.starts)] = 1
+    change[np.searchsorted(edges, merged.ends)] -= 1
+    return np.cumsum(change, dtype=np.int8).astype(bool)
 
 
 def _inside(merged: Intervals, times: Ints) -> NDArray[np.bool_]:
@@ -125,4 +133,6 @@ def _inside(merged: Intervals, times: Ints) -> NDArray[np.bool_]:
 
 
 def _kept(edges: Ints, keep: NDArray[np.bool_]) -> Intervals:
-    return merge(edges[:-1][keep[:-1]], edges[1:][keep[:-1]])
+    """The stretches between edges that are kept, merged; the last edge begins none."""
+    turns = np.flatnonzero(np.diff(keep[:-1], prepend=False, append=False))
+    return Intervals(edges[turns[::2]], edges[turns[1::2]])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from commlens.analyzers.blocked import Blocked, find_blocked
 from commlens.analyzers.budget import Budget, overlap_whole_trace, split_steps, unanswerable
-from commlens.analyzers.columns import Columns, read_columns
+from commlens.analyzers.columns import Columns, read_columns, tiny
 from commlens.analyzers.contention import Slowed, find_slowed
 from commlens.analyzers.device_operations import DeviceOperations, find_operations, read_operations
 from commlens.analyzers.identity import Identity, identify
@@ -102,7 +102,7 @@ def rank_facts(rank: Rank, unfit: Unfit | None = None) -> RankFacts:
         slowed=find_slowed(columns, lanes, steps),
         trace_bytes=rank.trace_bytes,
         exposed_ns=blocked.per_row(length_within(steps.window, blocked.starts, blocked.ends)),
-        analysed=length_within(steps.window, issued, issued + 1),  # 1 ns of each: 0 or 1
+        analysed=tiny(length_within(steps.window, issued, issued + 1)),  # 1 ns of each: 0 or 1
         operations=None if operations is None else find_operations(operations, columns, steps),
     )
 

@@ -23,9 +23,11 @@ from commlens.analyzers.counted.read_nodes import read_nodes
 from commlens.analyzers.counted.traffic import find_traffic
 from commlens.analyzers.counted.unread import NEEDS, why_unread
 from commlens.analyzers.coverage import find_coverage
+from commlens.analyzers.findings.command import launch_line
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.find import find_findings
 from commlens.analyzers.findings.hangs import find_hangs
+from commlens.analyzers.findings.links import not_held_against_calibration
 from commlens.analyzers.lane_lines import lane_lines
 from commlens.analyzers.nccl_lines import nccl_replays, nccl_waits
 from commlens.analyzers.overhead import find_overhead
@@ -109,7 +111,8 @@ def examine(run: Run) -> Examined:
         gpus=gpus,
     )
     unread = [Abstention("links", why, NEEDS) for why in why_unread(ranks, infos, traffic, links)]
-    hangs, progress, unsure = find_hangs(ranks, joined.matched, infos)
+    unheld = not_held_against_calibration(context)
+    hangs, progress, unsure = find_hangs(ranks, joined.matched, infos, launch_line(run.info, infos))
     path = find_path(ranks, joined.waits, joined.clocks) if len(ranks) > 1 else None
     told = path_lines(path, ranks)
     report = Report(
@@ -132,7 +135,7 @@ def examine(run: Run) -> Examined:
         overhead=find_overhead(ranks, infos),
         progress=progress,
         findings=(*hangs, *find_findings(context)),
-        abstentions=(*unsure, *find_abstentions(ranks, infos, run.missing, joined, told), *unread),
+        abstentions=(*unsure, *find_abstentions(ranks, infos, run.missing, joined, told), *unread, *unheld),
     )
 
     @cache

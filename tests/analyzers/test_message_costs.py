@@ -9,6 +9,7 @@ import pytest
 from synthetic import MS, START, Collective, Phase, RankTruth, write_run
 
 import commlens
+from commlens.analyzers.whatif.answers import Scenario
 from commlens.analyzers.whatif.asked import simulator_of
 from commlens.analyzers.whatif.coefficients import Line
 from commlens.trace.changes import parse_all
@@ -90,3 +91,58 @@ def test_predictions_say_where_latency_comes_from(tmp_path: Path) -> None:
     run = commlens.open_run(write_run(tmp_path / "run", {0: rank(IN_TURNS, True), 1: rank(IN_TURNS, True)}))
     faster = simulator_of(run).scenario(parse_all("link.bandwidth=x2"))
     assert faster.predicted is None or any("smallest messages" in each for each in faster.assumptions)
+
+
+LATENCY_US, NORM_US, MS_A_MB = 2000, 50, 5
+
+
+def with_norm(norm_bytes: int) -> RankTruth:
+    """Steps of three blocking messages of 2 ms and 0.2 MB a ms, and of a norm that another group reduces in 50 us."""
+    collectives, phases = [], []
+    for step in range(STEPS):
+        t = at = START + step * STEP_MS * MS
+        for n, size in enumerate((0.5 * MB, MB, 2 * MB, norm_bytes)):
+            group, at = str(n // 3), at + MS
+            takes = 1000 * (NORM_US if n == 3 else LATENCY_US) + (0 if n == 3 else round(size / MB * MS_A_MB * MS))
+            times, told = (at, at + takes, at, at, takes), {"group": group, "seq": step if n == 3 else step * 3 + n}
+            collectives.append(Collective(*times, in_bytes=round(size), out_bytes=round(size), **told))
+            at += takes
+        phases.append(Phase("backward", t + 1, at + MS))
+        phases.append(Phase("optimizer", at + MS, t + STEP_MS * MS, "SGD"))
+    groups = [{"name": name, "ranks": [0, 1], "size": 2, "workers": 1} for name in ("0", "1")]
+    return RankTruth(collectives, phases, info={"host": "host", "boot_id": "boot", "groups": groups, "models": []})
+
+
+def asked(tmp_path: Path, norm_bytes: int, changes: str) -> Scenario:
+    run = commlens.open_run(write_run(tmp_path / "run", {0: with_norm(norm_bytes), 1: with_norm(norm_bytes)}))
+    return simulator_of(run).scenario(parse_all(changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "gain_ms"),
+    [
+        ("link.bandwidth=x2", 3.5 * MS_A_MB / 2),
+        ("link.latency=x0.5", (3 * LATENCY_US + NORM_US) / 2 / 1e3),
+        ("link.bandwidth=x0.5,link.latency=x2", -3.5 * MS_A_MB - (3 * LATENCY_US + NORM_US) / 1e3),
+    ],
+)
+def test_a_message_of_a_few_bytes_is_latency_whatever_the_bandwidth(
+    tmp_path: Path, changes: str, gain_ms: float
+) -> None:
+    scenario = asked(tmp_path, 4, changes)
+    assert scenario.predicted is not None, scenario.abstention
+    assert scenario.predicted.gain_ms == pytest.approx(gain_ms, rel=1e-3)
+    assert any("are latency, whatever the bandwidth is" in each for each in scenario.assumptions)
+
+
+@pytest.mark.parametrize("norm_bytes", [8, 64 << 10])
+def test_a_message_whose_bytes_could_be_seen_is_not(tmp_path: Path, norm_bytes: int) -> None:
+    """8 bytes take 0.8 us at 10 MB/s, more than 1 % of 50 us."""
+    scenario = asked(tmp_path, norm_bytes, "link.bandwidth=x2")
+    assert scenario.predicted is None
+    assert f"one message size only ({norm_bytes} bytes)" in str(scenario.abstention)
+
+
+def test_latency_alone_tells_nothing_of_larger_messages(tmp_path: Path) -> None:
+    scenario = asked(tmp_path, 4, "world_size=4")
+    assert scenario.predicted is None and "one message size only (4 bytes)" in str(scenario.abstention)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commlens.analyzers.columns import Columns
+from commlens.analyzers.columns import Columns, small
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.calibration import INTER, INTRA
@@ -99,8 +99,8 @@ def _parts(facts: RankFacts) -> dict[_Key, Ints]:
         members = tuple(sorted(facts.who.members.get(name, ())))
         shared = rows[~direct[rows]]
         if shared.size:
-            found[name, members, False] = shared
-        found |= {(name, ends, True): each for ends, each in _directions(facts, rows[direct[rows]])}
+            found[name, members, False] = small(shared)
+        found |= {(name, ends, True): small(each) for ends, each in _directions(facts, rows[direct[rows]])}
     return found
 
 
@@ -124,7 +124,8 @@ def split_by(codes: Ints) -> list[tuple[int, Ints]]:
     """Positions of each distinct value, each list ascending."""
     if not codes.size:
         return []
-    order = np.argsort(codes, kind="stable")
+    few = codes.min() >= -(1 << 15) and codes.max() < 1 << 15
+    order = np.argsort(codes.astype(np.int16) if few else codes, kind="stable")  # numpy sorts 16 bits by radix
     starts = np.flatnonzero(np.diff(codes[order], prepend=codes[order[0]] - 1))
     return [(int(codes[part[0]]), part) for part in np.split(order, starts[1:])]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -82,17 +83,43 @@ class _Line:
     def __init__(self, facts: RankFacts, waits: Waits, clocks: Clocks, position: int) -> None:
         self.position, self.facts, self.waits = position, facts, waits
         self._clocks = clocks
-        rows = facts.columns.collectives
-        still = np.argsort(facts.blocked.ends, kind="stable")
-        self.still_rows = facts.blocked.row[still]
-        self.still_starts = self._aligned(facts.blocked.starts[still])
-        self.still_ends = self._aligned(facts.blocked.ends[still])
-        self.need = self._aligned(waits.need_ns)
-        self.issued, self.started = self._aligned(rows["issued_ns"]), self._aligned(rows["started_ns"])
-        self.work = {name: Intervals(*map(self._aligned, times)) for name, times in own_work(facts).items()}
-        self._before = _freed_by(facts)
         self.followed: list[tuple[int, int]] = []
         self.carried: list[tuple[int, int, int]] = []
+
+    # All that is long is made where the path comes to the rank: it seldom comes to every one.
+
+    @cached_property
+    def _still(self) -> Ints:
+        """Standstills by their ends, shape (pieces,)."""
+        return np.argsort(self.facts.blocked.ends, kind="stable")
+
+    @cached_property
+    def still_rows(self) -> Ints:
+        return self.facts.blocked.row[self._still]
+
+    @cached_property
+    def still_starts(self) -> Ints:
+        return self._aligned(self.facts.blocked.starts[self._still])
+
+    @cached_property
+    def still_ends(self) -> Ints:
+        return self._aligned(self.facts.blocked.ends[self._still])
+
+    @cached_property
+    def need(self) -> Ints:
+        return self._aligned(self.waits.need_ns)
+
+    @cached_property
+    def issued(self) -> Ints:
+        return self._aligned(self.facts.columns.collectives["issued_ns"])
+
+    @cached_property
+    def started(self) -> Ints:
+        return self._aligned(self.facts.columns.collectives["started_ns"])
+
+    @cached_property
+    def _before(self) -> Ints:
+        return _freed_by(self.facts)
 
     def _aligned(self, times: Ints) -> Ints:
         return self._clocks.aligned(self.position, times)
@@ -119,11 +146,14 @@ class _Line:
 
     def charge_own_time(self, parts: defaultdict[_Key, int]) -> None:
         """Charge the time it was followed for to its work by kind, the rest to OTHER."""
+        if not self.followed:
+            return
         starts, ends = (np.array([each[side] for each in self.followed], np.int64) for side in (0, 1))
         left = ends - starts
-        for name, times in self.work.items():
+        for name, times in own_work(self.facts).items():
+            work = Intervals(*map(self._aligned, times))
             # Where phases overlap (a forward recomputed in a backward) time counts once, for the first.
-            ns = np.minimum(length_within(times, starts, ends), left)
+            ns = np.minimum(length_within(work, starts, ends), left)
             left = left - ns
             parts[name if name in IDLE else "compute", self.position, name] += int(ns.sum())
         parts[OTHER, self.position, ""] += int(left.sum())
@@ -165,7 +195,9 @@ def _through(
     """From the end of a standstill to the moment, and the rank, that made its collective possible."""
     row: int | None = int(line.still_rows[still])
     since = int(line.still_starts[still])
-    while row is not None and now > begin:
+    gone: set[tuple[int, int]] = set()  # rows of a torn recording may free each other at one moment
+    while row is not None and now > begin and (line.position, row) not in gone:
+        gone.add((line.position, row))
         name = line.transfer_name(row)
         if line.need[row] == MISSING:
             start = min(now, max(begin, since))

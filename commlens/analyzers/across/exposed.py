@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from commlens.analyzers.across.communicators import split_by
 from commlens.analyzers.across.waits import Waits
+from commlens.analyzers.columns import lean
 from commlens.analyzers.intervals import Intervals, Ints, intersect, length_within, merge, subtract
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -52,7 +53,7 @@ def split_exposed(facts: RankFacts, waits: Waits) -> Exposed:
     left = np.where(doubtful, length_within(intersect(unsplit, inside), pieces.starts, pieces.ends), 0)
     return Exposed(
         row_wait=pieces.per_row(waited),
-        row_unsplit=pieces.per_row(left),
+        row_unsplit=lean(pieces.per_row(left)),
         wait=step_wait,
         transfer=exposed - step_wait - step_unsplit if facts.budget is not None else exposed,
         unsplit=step_unsplit,

@@ -15,7 +15,7 @@ from commlens.analyzers.grouped import Floats
 
 _ROUNDS = 30
 _HUBER = 1.345  # standard deviations; 95 % efficient on normal errors (Huber 1981)
-_LEAST_MISFIT = 0.01  # relative; no link is a straight line to better than this
+LEAST_MISFIT = 0.01  # relative; no link is a straight line to better than this
 _LEAN = 0.5  # misfit variance falls with this power of the time
 _REPLICATES = 1000
 _SEED = 20240601
@@ -49,7 +49,7 @@ def fit_line(sizes: Sizes) -> Line:
     how badly the medians fit a line.
     """
     size, median, time = sizes.size, sizes.median_ns, sizes.median_ns
-    sure, extra, robust = sizes.noise**2 + _LEAST_MISFIT**2, np.zeros_like(size), np.ones_like(size)
+    sure, extra, robust = sizes.noise**2 + LEAST_MISFIT**2, np.zeros_like(size), np.ones_like(size)
     for _ in range(_ROUNDS):
         weights = robust / (time**2 * (sure + extra))
         (alpha,), (beta,) = _solve(size, median[None, :], weights)
@@ -58,7 +58,7 @@ def fit_line(sizes: Sizes) -> Line:
         extra = _extra(off, sure, time)
         robust = np.minimum(1.0, _HUBER * np.sqrt(sure + extra) / np.maximum(np.abs(off), 1e-12))
     free = np.maximum(1 - _leverages(size, weights), 0.1)
-    misfit = np.sqrt(np.maximum(off**2 / free - sizes.noise**2, 0) + _LEAST_MISFIT**2)
+    misfit = np.sqrt(np.maximum(off**2 / free - sizes.noise**2, 0) + LEAST_MISFIT**2)
     return Line(float(alpha), float(beta), weights, misfit)
 
 

@@ -32,10 +32,11 @@ def central_line(points: Points, scale: Floats) -> Line:
     weights, line = 1 / scale**2, Line(0.0, 0.0)
     for _ in range(_ROUNDS):
         weights /= weights.sum()
-        time, value = float(weights @ points.times), float(weights @ points.values)
+        # Sums, no products of vectors: those wake all cores for very little.
+        time, value = float((weights * points.times).sum()), float((weights * points.values).sum())
         moved = points.times - time
-        spread = float(weights @ moved**2)
-        slope = float(weights @ (moved * (points.values - value))) / spread if spread > 0 else 0.0
+        spread = float((weights * moved**2).sum())
+        slope = float((weights * moved * (points.values - value)).sum()) / spread if spread > 0 else 0.0
         slope = min(max(slope, -MAX_SLOPE), MAX_SLOPE)
         line = Line(value - slope * time, slope)
         weights = 1 / (scale * np.maximum(np.abs(above(line, points)), scale / 100))

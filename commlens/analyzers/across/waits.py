@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 
 from commlens.analyzers.across.clocks import Clocks
 from commlens.analyzers.across.matching import EVERYONE, Matched
+from commlens.analyzers.columns import small, tiny
 from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
-_BLOCK = 1 << 21  # cells worked on at once: bounds the memory
+_BLOCK = 1 << 19  # cells worked on at once: bounds the memory
 _FROM_ROOT = ("broadcast", "scatter")
 _TO_ROOT = ("reduce", "gather")
 
 
 @dataclass(frozen=True)
 class Waits:
-    """What one rank waited for, int64 arrays of shape (rows,), MISSING where it cannot be told.
+    """What one rank waited for, arrays of shape (rows,), MISSING where it cannot be told; times are int64.
 
     Attributes:
         need_ns: the last arrival it depended on, on its own clock; its own arrival where it was the last.
@@ -81,7 +82,9 @@ def find_waits(
 
 
 def _unknown(rows: int) -> Waits:
-    return Waits(*(np.full(rows, MISSING, np.int64) for _ in range(7)))
+    need, wait, transfer, shortest = (np.full(rows, MISSING, np.int64) for _ in range(4))
+    last, last_row = (small(np.full(rows, MISSING)) for _ in range(2))
+    return Waits(need, wait, transfer, last, last_row, shortest, tiny(np.full(rows, MISSING)))
 
 
 def _split(ranks: Sequence[RankFacts], matched: Matched, clocks: Clocks, waits: Sequence[Waits]) -> Timed:

@@ -61,6 +61,12 @@ _COMPRESSING = frozenset({"powersgd", "quantize"})
 
 def alter(model: Model, changes: Sequence[Change]) -> Altered:
     """The model with all of the changes, or why one of them cannot be simulated."""
+    altered = set_up(model, changes)
+    return altered if isinstance(altered, str) else with_buckets(model, altered)
+
+
+def set_up(model: Model, changes: Sequence[Change]) -> Altered:
+    """The model with all of the changes but for DDP's buckets, which `with_buckets` lays out."""
     if contradiction := _contradiction(changes):
         return contradiction
     altered = model
@@ -71,7 +77,7 @@ def alter(model: Model, changes: Sequence[Change]) -> Altered:
         if isinstance(step, str):
             return step
         altered = step
-    return _with_buckets(model, altered)
+    return altered
 
 
 def _contradiction(changes: Sequence[Change]) -> str | None:
@@ -87,15 +93,23 @@ def _contradiction(changes: Sequence[Change]) -> str | None:
     return None
 
 
-def _with_buckets(before: Model, after: Model) -> Altered:
+def with_buckets(before: Model, after: Model) -> Altered:
     """The model with the buckets that its gradients now go in."""
     old, new = before.gradients, after.gradients
     if old is None or new is None:
         return after
-    layout = new.layout if new.settings == old.settings else laid_out(after, new.settings)
+    layout = layout_of(before, after) or ()
     if after.overlap != NO_OVERLAP and _sent_as(new, layout) == _sent_as(old, before.layout):
         return after
     return relaid(after, layout)
+
+
+def layout_of(before: Model, after: Model) -> Buckets | None:
+    """The buckets that `with_buckets` lays out."""
+    old, new = before.gradients, after.gradients
+    if old is None or new is None:
+        return after.layout
+    return new.layout if new.settings == old.settings else laid_out(after, new.settings)
 
 
 def _sent_as(gradients: Gradients, layout: Buckets | None) -> tuple[object, ...]:

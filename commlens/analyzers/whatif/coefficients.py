@@ -31,6 +31,7 @@ class Line:
         high_bytes: largest.
         calibrated: it comes from a calibration, scaled to the job's transfers.
         borrowed: whose split into latency and bandwidth it has, "" where its own.
+        alone: why it tells nothing of messages of more bytes: what is known of it is latency; "" where it does.
     """
 
     alpha_ns: Floats
@@ -39,6 +40,7 @@ class Line:
     high_bytes: float
     calibrated: bool = False
     borrowed: str = ""
+    alone: str = ""
 
 
 def exact_line(alpha_ns: float, beta: float) -> Line:

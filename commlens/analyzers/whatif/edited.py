@@ -99,7 +99,7 @@ def united(nodes: Sequence[Node]) -> Node | str:
 
 def known_lines(node: Node) -> list[Line] | str:
     """What its messages cost; why that is not known."""
-    unknown = [line for line in node.lines if isinstance(line, str)]
+    unknown = [why for line in node.lines if (why := line if isinstance(line, str) else line.alone)]
     if unknown:
         return f"the cost of other messages is not known: {unknown[0]}"
     return [line for line in node.lines if isinstance(line, Line)]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.whatif.edited import Placed, parts, points_of, recast, replaced, united, with_points
 from commlens.analyzers.whatif.host_work import spared
 from commlens.analyzers.whatif.link_changes import FREE_CASTS
@@ -40,7 +41,7 @@ def reshard_after_forward(model: Model, value: bool) -> Altered:
     if not again:
         return model
     size = sum({model.nodes[n].unit: model.nodes[n].bytes for n in again}.values())
-    memory = f"there is memory for {size / 1e6:.3g} MB of parameters kept between forward and backward"
+    memory = f"there is memory for {plain(size / 1e6)} MB of parameters kept between forward and backward"
     return spared(model, again).touching("transfer", "wait").assuming(memory)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.whatif.coefficients import Line
 from commlens.analyzers.whatif.model import Model
@@ -99,7 +100,7 @@ def extrapolated(model: Model) -> str | None:
     if not far:
         return None
     low, high = far[0].low_bytes / 1e6, far[0].high_bytes / 1e6
-    return f"some messages are far from the measured sizes ({low:.3g} to {high:.3g} MB): intervals twice as wide"
+    return f"some messages are far from the measured sizes ({plain(low)} to {plain(high)} MB): intervals twice as wide"
 
 
 def unsure_sharing(baseline: Baseline, model: Model) -> str | None:

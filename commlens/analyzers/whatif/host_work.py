@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.whatif.edited import without
 from commlens.analyzers.whatif.model import Model
 from commlens.analyzers.whatif.nodes import REGATHER, SCATTER
@@ -40,5 +41,5 @@ def spared(model: Model, dropped: Collection[int]) -> Model:
     fewer = replace(model, low_ns=low, high_ns=high, spared_ns=model.spared_ns + float(less[-1].max()))
     if not work.any() or not sum(issued):
         return without(model, dropped)
-    each = f"{work.mean() / 1e6:.2g} ms"
+    each = f"{plain(work.mean() / 1e6, 2)} ms"
     return without(fewer, dropped).assuming(f"each collective less spares its thread {each} of work, the least seen")

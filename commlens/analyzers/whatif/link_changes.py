@@ -12,6 +12,7 @@ from commlens.analyzers.whatif.model import Altered, Model
 from commlens.analyzers.whatif.nodes import ITEM_BYTES, Node
 from commlens.trace.changes import Scale
 
+_ALONE = "messages whose few bytes are lost in the scatter of what they take are latency, whatever the bandwidth is"
 FREE_CASTS = "casting gradients to 16 bits and back is taken to cost nothing"
 
 
@@ -30,7 +31,12 @@ def _relinked(model: Model, **new: float) -> Altered:
     if unknown:
         return f"what is latency and what bandwidth is not known: {unknown[0]}"
     links = tuple(replace(link, **new) for link in model.links)  # type: ignore[arg-type]
-    return replace(model, links=links).touching("transfer")
+    return replace(model, links=links).touching("transfer").assuming(*_latency_alone(model))
+
+
+def _latency_alone(model: Model) -> list[str]:
+    """What is taken of messages of a few bytes, where there are any."""
+    return [_ALONE] if any(isinstance(line, Line) and line.alone for n in model.nodes for line in n.lines) else []
 
 
 def wire_dtype(model: Model, value: str) -> Altered:
@@ -39,7 +45,7 @@ def wire_dtype(model: Model, value: str) -> Altered:
     if gradients is not None and gradients.refusal is None:
         model = replace(model, gradients=replace(gradients, item_bytes=size))
     nodes = tuple(node if node.reduces else _shrunk(node, value) for node in model.nodes)
-    return replace(model, nodes=nodes).touching("transfer").assuming(FREE_CASTS)
+    return replace(model, nodes=nodes).touching("transfer").assuming(FREE_CASTS, *_latency_alone(model))
 
 
 def _shrunk(node: Node, dtype: str) -> Node:

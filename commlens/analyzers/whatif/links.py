@@ -11,10 +11,11 @@ import numpy as np
 
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.transfers import Transfers
+from commlens.analyzers.columns import small
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.whatif.coefficients import Line
-from commlens.analyzers.whatif.message_costs import lines_of, without_sharing
+from commlens.analyzers.whatif.message_costs import latency_lines, lines_of, without_sharing
 from commlens.analyzers.whatif.nodes import Link, Node
 from commlens.trace.calibration import Calibration
 from commlens.trace.schema import MISSING
@@ -26,7 +27,7 @@ class Traffic:
 
     Attributes:
         links: one each.
-        lines: by operation, for each.
+        lines: by operation, for each, with those of messages that are latency alone.
         taken_ns: transfer of each of its collectives, MISSING where not measured.
         solo_ns: the same without what sharing added.
         link: the communicator of each row, for each rank, MISSING where it has no counterpart.
@@ -56,6 +57,11 @@ class Traffic:
             taken[rows] = known[self.column[position][rows]]
         return np.where((taken != MISSING) & (need_ns != MISSING), need_ns + taken, completed_ns)
 
+    def placed(self, rows: Sequence[Ints]) -> tuple[Ints, Ints]:
+        """`link` and `column` of some rows of every rank, shape (ranks, ...) with each rank's rows' shape."""
+        links = [link[own] for link, own in zip(self.link, rows, strict=True)]
+        return np.stack(links), np.stack([column[own] for column, own in zip(self.column, rows, strict=True)])
+
 
 def find_traffic(
     joined: Joined,
@@ -66,7 +72,7 @@ def find_traffic(
     """Links, costs, and where each row belongs."""
     workers = _workers(infos)
     links, lines, takens, solos = [], [], [], []
-    link = tuple(np.full(waits.need_ns.size, MISSING, np.int64) for waits in joined.waits)
+    link = tuple(small(np.full(waits.need_ns.size, MISSING)) for waits in joined.waits)
     column = tuple(each.copy() for each in link)
     for number, (matched, measured) in enumerate(zip(joined.matched, transfers, strict=True)):
         at_once = workers.get(matched.communicator.name, 1)
@@ -80,7 +86,7 @@ def find_traffic(
                 matched.communicator.name, at_once, sharing, members=members, hosts=_hosts(members, infos), lines=found
             )
         )
-        lines.append(found)
+        lines.append({**found, **latency_lines(measured, solo, found)})
         takens.append(taken)
         solos.append(solo)
         for place, position in enumerate(matched.communicator.present):
@@ -103,31 +109,31 @@ def _workers(infos: Mapping[int, Mapping[str, Any]]) -> dict[str, int]:
     return {str(g.get("name")): g["workers"] for g in groups if isinstance(g.get("workers"), int) and g["workers"] > 0}
 
 
-def find_node(traffic: Traffic, joined: Joined, rows: Sequence[Ints], dtype: str, reduces: bool) -> Node | str:
+def find_node(traffic: Traffic, joined: Joined, link: Ints, column: Ints, dtype: str, reduces: bool) -> Node | str:
     """One collective of the step, as one node of all ranks; or why it cannot be one.
 
     Args:
-        rows: its row in each step, for each rank, shape (steps,) each.
+        link: its communicator in each step, see `Traffic`, shape (ranks, steps).
+        column: which of that's collectives it is, likewise.
     """
-    links = [link[own] for link, own in zip(traffic.link, rows, strict=True)]
-    if any((each == MISSING).any() or (each != each[0]).any() for each in links):
+    if (link == MISSING).any() or (link != link[:, :1]).any():
         return "a collective of the usual step has no counterpart on every rank"
-    which, member = np.unique([each[0] for each in links], return_inverse=True)
+    which, first, member = np.unique(link[:, 0].astype(np.int64), return_index=True, return_inverse=True)
     matched = [joined.matched[number] for number in which]
     if not all(each.communicator.complete for each in matched):
         return "not every member of a group was recorded"
     if any(each.communicator.point_to_point for each in matched):
         return "the step sends messages between single ranks, which are not simulated yet"
-    every = [column[own] for column, own in zip(traffic.column, rows, strict=True)]
-    first = [int(np.flatnonzero(member == place)[0]) for place in range(which.size)]
-    columns = [every[rank] for rank in first]
-    if any((own != columns[place]).any() for own, place in zip(every, member.reshape(-1), strict=True)):
+    columns = column[first]
+    if (column != columns[member]).any():
         return "ranks do not issue their collectives in the same order"
     op = matched[0].ops[matched[0].op[columns[0][0]]]
-    lines = [traffic.lines[number].get(op, "no transfer was measured") for number in which]
+    # Gradients may go in other messages: for those a line must tell of all sizes.
+    known = [traffic.links[number].lines if reduces else traffic.lines[number] for number in which]
+    lines = [each.get(op, "no transfer was measured") for each in known]
     measured = np.stack([_known(traffic.solo_ns[number][own]) for number, own in zip(which, columns, strict=True)])
     size = max(int(matched[0].bytes[columns[0][0]]), 0)
-    return Node(op, dtype, size, which, member.reshape(-1), measured, tuple(lines), reduces)
+    return Node(op, dtype, size, which, member, measured, tuple(lines), reduces)
 
 
 def _known(values: Ints) -> Floats:

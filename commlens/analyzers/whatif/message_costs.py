@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from commlens.analyzers.across.by_size import MAD
 from commlens.analyzers.across.costs import fit_cost
+from commlens.analyzers.across.line import LEAST_MISFIT
 from commlens.analyzers.across.matching import Matched
 from commlens.analyzers.across.transfers import Transfers
 from commlens.analyzers.intervals import Ints
-from commlens.analyzers.whatif.coefficients import DRAWS, SEED, Line, calibrated_line, measured_line, meeting
+from commlens.analyzers.whatif.coefficients import (
+    DRAWS,
+    SEED,
+    Line,
+    calibrated_line,
+    exact_line,
+    measured_line,
+    meeting,
+)
 from commlens.analyzers.whatif.sharing import Sharing, alone, beside, find_sharing
 from commlens.analyzers.whatif.textbook import carried_over, shape
 from commlens.trace.calibration import Calibration, calibrated_as
@@ -25,6 +36,8 @@ _MOSTLY = 0.5  # of the messages
 _SIZES, _CLOSE = 4, 0.03  # sizes of messages, and their median relative distance from a line
 _LITTLE = 0.1  # of what the messages took: latency that small can be rough
 _TIMES = 3.0
+# Nobody trains over less than 100 Mbit/s, of which headers leave data about 10 MB/s: bytes per ns.
+_SLOWEST = 0.01
 _SURE = 0.95  # of the draws of a fitted latency are below three times that of small messages, or the fit is not used
 
 
@@ -54,6 +67,32 @@ def lines_of(measured: Transfers, solo_ns: Ints, calibration: Calibration | None
         or found[op]
         for op, own in parts.items()
     }
+
+
+def latency_lines(measured: Transfers, solo_ns: Ints, lines: Mapping[str, Line | str]) -> dict[str, Line]:
+    """What messages cost that are latency alone, by operation, where `lines_of` has no line for them.
+
+    A count or a norm is a few bytes. Where those would take less on the slowest link than a transfer scatters by, no
+    faster link is seen in what they take. Of messages of more bytes that tells nothing.
+    """
+    matched, which = measured.timed.matched, measured.which
+    found = {}
+    for op, reason in lines.items():
+        own = which[matched.op[which] == matched.ops.index(op)]
+        own = own[(matched.bytes[own] > 0) & (solo_ns[own] > 0)]
+        if isinstance(reason, str) and own.size and _invisible(matched, op, own, solo_ns):
+            sizes = matched.bytes[own]
+            line = exact_line(float(np.median(solo_ns[own])), 0.0)
+            found[op] = replace(line, low_bytes=float(sizes.min()), high_bytes=float(sizes.max()), alone=reason)
+    return found
+
+
+def _invisible(matched: Matched, op: str, own: Ints, solo_ns: Ints) -> bool:
+    """Whether the bytes of some collectives take less than one of them scatters by, however slow the link is."""
+    form, taken = shape(op, matched.communicator.size), solo_ns[own]
+    middle = float(np.median(taken))
+    scatter = max(MAD * float(np.median(np.abs(taken - middle))), LEAST_MISFIT * middle)
+    return bool(matched.bytes[own].max() * (form.per_byte if form is not None else 1.0) / _SLOWEST <= scatter)
 
 
 def _by_latency(measured: Transfers, op: str, line: Line | str, own: Ints, solo_ns: Ints) -> Line | None:

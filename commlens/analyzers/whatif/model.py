@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-import numpy as np
-
 from commlens.analyzers.grouped import Floats
-from commlens.analyzers.intervals import Ints
 from commlens.analyzers.whatif.buckets import Buckets
 from commlens.analyzers.whatif.gradients import Gradients
 from commlens.analyzers.whatif.nodes import Link, Node
@@ -93,19 +90,3 @@ class Model:
 
 
 Altered: TypeAlias = Model | str  # a changed model, or the reason why it cannot be told
-
-
-def own_ns(model: Model, steps: Ints, warp: Floats) -> Floats:
-    """Own time at each point, ns, shape (points + 1, ranks, batch); never falling along the points.
-
-    Args:
-        model: of the step.
-        steps: which recorded step, shape (batch,).
-        warp: shape (batch,).
-    """
-    low, high = model.low_ns[:, :, steps], model.high_ns[:, :, steps]
-    moves = np.flatnonzero((model.share > 0).any(axis=1))
-    if moves.size:
-        share = model.share[moves][:, :, None] ** warp
-        low[moves] += (high[moves] - low[moves]) * share
-    return np.maximum.accumulate(low, axis=0, out=low)

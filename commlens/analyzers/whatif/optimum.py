@@ -12,7 +12,7 @@ import numpy as np
 
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
-from commlens.analyzers.whatif.altered import alter
+from commlens.analyzers.whatif.altered import layout_of, set_up, with_buckets
 from commlens.analyzers.whatif.buckets import MIB, Buckets
 from commlens.analyzers.whatif.coefficients import Line
 from commlens.analyzers.whatif.cuts import cuts
@@ -122,11 +122,14 @@ def _of(model: Model) -> Gradients | str:
 
 
 def _step_ns(baseline: Baseline, change: Change, tried: dict[Buckets, float]) -> float | str:
-    model = alter(baseline.model, [change])
+    model = set_up(baseline.model, [change])
     if isinstance(model, str):
         return model
-    layout = model.layout or ()
+    layout = layout_of(baseline.model, model) or ()
     if layout not in tried:
+        model = with_buckets(baseline.model, model)
+        if isinstance(model, str):
+            return model
         some = _some(baseline)
         batch = Batch(some, np.zeros(some.size, np.int64), np.ones(some.size))
         tried[layout] = float(np.median(simulate(model, batch)))

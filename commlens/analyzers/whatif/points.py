@@ -1,4 +1,4 @@
-"""Where the threads of all ranks meet one collective of the step: when they issue it, and when they wait for it."""
+"""Where the threads of all ranks meet the collectives of the step: where they issue them and where they wait."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
@@ -14,39 +15,69 @@ from commlens.analyzers.whatif.thread import NEVER, Thread
 
 
 class Met(NamedTuple):
-    """A point, its own time, shape (ranks, steps), and when the first rank usually meets it in a step, ns."""
+    """Points, their own times, shape (points, ranks, steps), and when the first rank usually meets each, ns."""
 
-    point: Point
+    points: list[Point]
     own_ns: Floats
-    wall_ns: float
+    wall_ns: Floats
 
 
-def issued(threads: Sequence[Thread], rows: Sequence[Ints], place: int) -> Met:
+def issued(threads: Sequence[Thread], rows: Sequence[Ints]) -> Met:
+    """Where the threads issue each collective.
+
+    Args:
+        threads: of all ranks.
+        rows: of each, shape (collectives, steps).
+    """
     times = [
-        t.own_ns(t.facts.columns.collectives["issued_ns"][own[place]], t.step[own[place]])
-        for t, own in zip(threads, rows, strict=True)
+        thread.own_ns(thread.facts.columns.collectives["issued_ns"][own], thread.step[own])
+        for thread, own in zip(threads, rows, strict=True)
     ]
-    first = threads[0].facts.columns.collectives["issued_ns"][rows[0][place]]
-    wall = first - threads[0].facts.steps.start_ns[threads[0].step[rows[0][place]]]
-    return Met(Point(place, waits=False), np.stack(times), float(np.median(wall)))
+    first = threads[0].facts.columns.collectives["issued_ns"][rows[0]]
+    wall = first - threads[0].facts.steps.start_ns[threads[0].step[rows[0]]]
+    points = [Point(place, waits=False) for place in range(rows[0].shape[0])]
+    return Met(points, np.stack(times, axis=1), np.median(wall, axis=1))
 
 
-def waited(threads: Sequence[Thread], rows: Sequence[Ints], place: int) -> Met | str | None:
-    """Where the threads wait for a collective; None where nobody does."""
-    if threads[0].waiter[rows[0][place, 0]] == NEVER:
-        return None
-    times, walls, lags = [], [], set()
-    for thread, own in zip(threads, rows, strict=True):
-        at, steps = thread.wait_ns(own[place]), thread.facts.steps
-        where = np.maximum(np.searchsorted(steps.start_ns, at, side="right") - 1, 0)
-        inside = (at >= steps.start_ns[where]) & (at < steps.end_ns[where])
-        lags |= set((where - thread.step[own[place]])[inside].tolist())
-        # Waits of the last step may lie beyond the recording: they are as usual.
-        times.append(np.where(inside, thread.own_ns(at, where), np.nan))
-        walls.append(np.where(inside, at - steps.start_ns[where], np.nan))
-    if len(lags) != 1 or not lags <= {0, 1}:
+def waited(threads: Sequence[Thread], rows: Sequence[Ints]) -> Met | str:
+    """Where the threads wait for each collective that anybody waits for; why that cannot be told."""
+    places = np.flatnonzero(threads[0].waiter[rows[0][:, 0]] != NEVER)
+    meetings = [_meeting(thread, own[places]) for thread, own in zip(threads, rows, strict=True)]
+    first = np.min([np.where(each.inside, each.lag, 2).min(axis=1) for each in meetings], axis=0)
+    last = np.max([np.where(each.inside, each.lag, -1).max(axis=1) for each in meetings], axis=0)
+    if ((first != last) | (first < 0) | (first > 1)).any():
         return "a collective is waited for now in one step, now in another"
-    table = np.stack(times)
-    usual = np.nanmedian(table, axis=1, keepdims=True)
-    point = Point(place, waits=True, lag=lags.pop())
-    return Met(point, np.where(np.isnan(table), usual, table), float(np.nanmedian(walls[0])))
+    # Waits of the last step may lie beyond the recording: they are as usual.
+    table = np.stack([_as_usual(each.own_ns, each.inside) for each in meetings], axis=1)
+    wall = _median(meetings[0].wall_ns, meetings[0].inside)
+    points = [Point(int(place), waits=True, lag=int(lag)) for place, lag in zip(places, first, strict=True)]
+    return Met(points, table, wall)
+
+
+class _Meeting(NamedTuple):
+    """One thread's waits, shape (collectives, steps) each: own time, time since the step's start, both in the step in
+    which they are; steps since the collective was issued; whether they were recorded at all."""
+
+    own_ns: Floats
+    wall_ns: Ints
+    lag: Ints
+    inside: NDArray[np.bool_]
+
+
+def _meeting(thread: Thread, rows: Ints) -> _Meeting:
+    at, steps = thread.wait_ns(rows), thread.facts.steps
+    where = np.maximum(np.searchsorted(steps.start_ns, at, side="right") - 1, 0)
+    inside = (at >= steps.start_ns[where]) & (at < steps.end_ns[where])
+    return _Meeting(thread.own_ns(at, where), at - steps.start_ns[where], where - thread.step[rows], inside)
+
+
+def _as_usual(values: Floats, known: NDArray[np.bool_]) -> Floats:
+    """Values, in each line the median of the known ones where one is not known."""
+    return values if known.all() else np.where(known, values, _median(values, known)[:, None])
+
+
+def _median(values: Floats | Ints, known: NDArray[np.bool_]) -> Floats:
+    """Of each line's known values, NaN where there are none."""
+    if known.all():
+        return np.median(values, axis=1)
+    return np.asarray(np.nanmedian(np.where(known, values, np.nan), axis=1))

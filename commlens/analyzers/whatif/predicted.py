@@ -5,7 +5,7 @@ The bootstrap draws steps (jointly over ranks) and the coefficients of the cost 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from commlens.analyzers.intervals import Ints
 from commlens.analyzers.report import Predicted
 from commlens.analyzers.whatif.coefficients import DRAWS, SEED
 from commlens.analyzers.whatif.model import FREE, Model
-from commlens.analyzers.whatif.steady import LAPS, Batch, node_cost_ns, simulate
+from commlens.analyzers.whatif.node_costs import NodeCosts
+from commlens.analyzers.whatif.steady import LAPS, Batch, simulate
 
 INTERVAL = (5.0, 95.0)  # percentiles
 _WARP = 0.3  # spread of the logarithm by which gradients between two launches may come earlier or later
@@ -42,6 +43,7 @@ class Baseline:
         slowed: for each draw, which share of the time in which compute and transfers overlap both lose to each other,
             shape (DRAWS,).
         hidden_ns: how long compute and transfers overlap; 0 where they do not share cores.
+        ideal_ns: the least step that changes of a kind (`Model.touches`) could lead to, as far as it was asked for.
     """
 
     model: Model
@@ -53,6 +55,7 @@ class Baseline:
     variation: float
     slowed: Floats
     hidden_ns: float
+    ideal_ns: dict[frozenset[str], float] = field(default_factory=dict, compare=False)
 
     @property
     def steps(self) -> int:
@@ -140,21 +143,33 @@ def predict(baseline: Baseline, changed: Model, widen: float = 1.0) -> tuple[Pre
 
 def _hidden_ns(model: Model, batch: Batch, step_ns: Floats) -> float:
     """How long a step's collectives run beside compute: what they take, and compute takes, beyond the step."""
-    costs = [node_cost_ns(node, model.links, batch.steps, batch.draws).max(axis=0) for node in model.nodes]
-    cost = np.sum(costs, axis=0) if costs else np.zeros(batch.steps.size)
+    costs = NodeCosts(model, range(len(model.nodes)), batch.draws)
+    longest = (
+        np.maximum.reduceat(costs.at(batch.steps), costs.bounds[:-1], axis=0)
+        if model.nodes
+        else np.zeros((0, batch.steps.size))
+    )
+    cost = longest.sum(axis=0)
     alone = simulate(replace(model, overlap=FREE), batch)
     return float(np.median(np.clip(alone + cost - step_ns, 0, cost)))
 
 
 def ceiling_ns(baseline: Baseline, changed: Model) -> float:
     """What would be gained if transfers cost nothing, or all ranks were as fast as the fastest at each point."""
-    ideal = baseline.model
-    if "wait" in changed.touches:
-        ideal = replace(ideal, low_ns=_fastest(ideal.low_ns), high_ns=_fastest(ideal.high_ns))
-    if "transfer" in changed.touches:
-        ideal = replace(ideal, overlap=FREE)
-    least = float(np.median(simulate(ideal, baseline.first))) - changed.spared_ns
+    if changed.touches not in baseline.ideal_ns:
+        baseline.ideal_ns[changed.touches] = _ideal_ns(baseline, changed.touches)
+    least = baseline.ideal_ns[changed.touches] - changed.spared_ns
     return max(baseline.replayed_ns - least, 0.0)
+
+
+def _ideal_ns(baseline: Baseline, touches: frozenset[str]) -> float:
+    """The step of the recorded configuration without all that such changes can shorten."""
+    ideal = baseline.model
+    if "wait" in touches:
+        ideal = replace(ideal, low_ns=_fastest(ideal.low_ns), high_ns=_fastest(ideal.high_ns))
+    if "transfer" in touches:
+        ideal = replace(ideal, overlap=FREE)
+    return float(np.median(simulate(ideal, baseline.first)))
 
 
 def _fastest(own_ns: Floats) -> Floats:

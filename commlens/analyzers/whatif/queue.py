@@ -27,7 +27,7 @@ class Queues:
 
     def __init__(self, links: Sequence[Link], draws: Ints, slots: int) -> None:
         workers = max((link.workers for link in links), default=1)
-        batch = draws.size
+        self.batch = batch = draws.size
         self.busy_ns = np.full((len(links), workers, batch), np.inf)
         for busy, link in zip(self.busy_ns, links, strict=True):
             busy[: link.workers] = 0.0

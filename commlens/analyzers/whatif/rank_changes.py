@@ -38,4 +38,6 @@ def _reworked(model: Model, even: Callable[[Floats], Floats]) -> Model:
     if gradients is not None:
         rounds = tuple(replace(each, knots_ns=even(each.knots_ns)) for each in gradients.rounds)
         gradients = replace(gradients, rounds=rounds)
-    return replace(model, low_ns=even(model.low_ns), high_ns=even(model.high_ns), gradients=gradients)
+    low = even(model.low_ns)
+    high = low if model.high_ns is model.low_ns else even(model.high_ns)
+    return replace(model, low_ns=low, high_ns=high, gradients=gradients)

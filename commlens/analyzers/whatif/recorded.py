@@ -11,11 +11,10 @@ import numpy as np
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.stragglers import find_persistent, split_spikes
 from commlens.analyzers.across.transfers import Transfers
-from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.whatif.links import Traffic, find_node, find_traffic
-from commlens.analyzers.whatif.model import Model, Point
+from commlens.analyzers.whatif.model import Model
 from commlens.analyzers.whatif.nodes import BUFFERS as BUFFERS_PART
 from commlens.analyzers.whatif.nodes import Node
 from commlens.analyzers.whatif.points import issued, waited
@@ -49,21 +48,21 @@ def recorded_model(
         calibration: where the job's own transfers do not tell latency from bandwidth.
     """
     traffic = find_traffic(joined, transfers, infos, calibration)
-    ends = [
-        traffic.ends_ns(place, waits.need_ns, facts.columns.collectives["completed_ns"])
+    threads = [
+        read_thread(facts, traffic.ends_ns(place, waits.need_ns, facts.columns.collectives["completed_ns"]))
         for place, (facts, waits) in enumerate(zip(ranks, joined.waits, strict=True))
     ]
-    threads = [read_thread(facts, own) for facts, own in zip(ranks, ends, strict=True)]
     if isinstance(rows := usual_steps(threads), str):
         return rows
     if rows[0].shape[1] < FEWEST_STEPS:
         return f"{rows[0].shape[1]} steps are alike on all ranks; it takes {FEWEST_STEPS} to simulate one"
     rows = [own[:, _chosen(own.shape[1], len(ranks))] for own in rows]
     nodes: list[Node] = []
+    link, column = traffic.placed(rows)
     for place in range(rows[0].shape[0]):
         first = rows[0][place, 0]
         dtype, reduces = _word(ranks[0], "dtype", first), bool(threads[0].waiter[first] == REDUCER)
-        node = find_node(traffic, joined, [own[place] for own in rows], dtype, reduces)
+        node = find_node(traffic, joined, link[:, place], column[:, place], dtype, reduces)
         if isinstance(node, str):
             return node
         nodes.append(replace(node, part=BUFFERS_PART) if threads[0].waiter[first] == BUFFERS else node)
@@ -97,19 +96,12 @@ def _late(joined: Joined) -> tuple[int, ...]:
 
 def _assembled(threads: Sequence[Thread], rows: Sequence[Ints], nodes: list[Node], traffic: Traffic) -> Model | str:
     """Points by when the first rank's thread usually meets them."""
-    points: list[Point] = []
-    own: list[Floats] = []
-    wall: list[float] = []
-    for place in range(len(nodes)):
-        for found in (issued(threads, rows, place), waited(threads, rows, place)):
-            if isinstance(found, str):
-                return found
-            if found is not None:
-                points.append(found.point)
-                own.append(found.own_ns)
-                wall.append(found.wall_ns)
-    table = np.stack(own)
-    order = np.lexsort((np.array([point.waits for point in points]), np.array(wall)))
+    calls, waits = issued(threads, rows), waited(threads, rows)
+    if isinstance(waits, str):
+        return waits
+    points = [*calls.points, *waits.points]
+    wall = np.concatenate([calls.wall_ns, waits.wall_ns])
+    order = np.lexsort(([point.node for point in points], [point.waits for point in points], wall.tolist()))
     steps = [thread.step[own_rows[0]] for thread, own_rows in zip(threads, rows, strict=True)]
     whole = np.stack(
         [t.own_ns(t.facts.steps.end_ns[s], s) for t, s in zip(threads, steps, strict=True)],
@@ -117,7 +109,8 @@ def _assembled(threads: Sequence[Thread], rows: Sequence[Ints], nodes: list[Node
     length = np.stack(
         [t.facts.steps.end_ns[s] - t.facts.steps.start_ns[s] for t, s in zip(threads, steps, strict=True)]
     )
-    low = np.concatenate([table[order], whole[None]])
+    low = np.concatenate([calls.own_ns, waits.own_ns])[order]
+    low = np.concatenate([low, whole[None]])
     return Model(
         step_ns=length.astype(np.float64),
         points=tuple(points[place] for place in order),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ def relaid(model: Model, layout: Buckets) -> Model | str:
         return (gradients and gradients.refusal) or "no DDP model reduces gradients in this run"
     kept = [n for n, node in enumerate(model.nodes) if not node.reduces and node.part != USED_MAP]
     nodes, numbers = [model.nodes[n] for n in kept], {n: k for k, n in enumerate(kept)}
-    placed = [row for place in range(len(model.points)) if (row := _fixed(model, place, numbers)) is not None]
+    placed = list(_fixed(model, numbers))
     ready = _ready(model, gradients, layout)
     sent = _sent(model, gradients, layout)
     if isinstance(sent, str):
@@ -67,23 +68,31 @@ def _sent(model: Model, gradients: Gradients, layout: Buckets) -> list[Node] | s
 
 def _sorted(model: Model, placed: list[_Row]) -> Model:
     placed.sort(key=lambda row: row[:3])
+    low = np.stack([*(row.low for row in placed), model.low_ns[-1]])
+    high = low.copy()  # most are the same
+    high[-1] = model.high_ns[-1]
+    for place, row in enumerate(placed):
+        if row.high is not row.low:
+            high[place] = row.high
     return replace(
         model,
         points=tuple(row.point for row in placed),
-        low_ns=np.stack([*(row.low for row in placed), model.low_ns[-1]]),
-        high_ns=np.stack([*(row.high for row in placed), model.high_ns[-1]]),
+        low_ns=low,
+        high_ns=high,
         share=np.stack([*(row.share for row in placed), model.share[-1]]),
     )
 
 
-def _fixed(model: Model, place: int, numbers: dict[int, int]) -> _Row | None:
-    """A point that stays, None where it belongs to gradients."""
-    point = model.points[place]
-    if point.node not in numbers:
-        return None
-    low, high, share = model.low_ns[place], model.high_ns[place], model.share[place]
-    own = model.low_ns[: place + 1].max(axis=0)
-    return _Row(_usual(own), 1, place, replace(point, node=numbers[point.node]), low, high, share)
+def _fixed(model: Model, numbers: dict[int, int]) -> Iterator[_Row]:
+    """The points that stay: all that do not belong to gradients."""
+    own = np.full(model.step_ns.shape, -np.inf)
+    for place, point in enumerate(model.points):
+        low = model.low_ns[place]
+        high = low if model.high_ns is model.low_ns else model.high_ns[place]
+        own = np.maximum(own, low)
+        if point.node in numbers:
+            new = Point(numbers[point.node], point.waits, point.lag)
+            yield _Row(_usual(own), 1, place, new, low, high, model.share[place])
 
 
 def _usual(own_ns: Floats) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from commlens.analyzers.columns import small, tiny
 from commlens.analyzers.grouped import Floats, group_keys
 from commlens.analyzers.intervals import Intervals, Ints, length_within, merge
 from commlens.analyzers.ranks import RankFacts
@@ -46,11 +48,17 @@ class Thread:
 
     def wait_ns(self, rows: Ints) -> Ints:
         """When the thread came to wait for each row, ns; DDP's reducer, when it had issued its last bucket."""
+        last = self._last_reduced_ns
+        return np.where(self.waiter[rows] == REDUCER, last[self.backward[rows]], self.waited_ns[rows])
+
+    @cached_property
+    def _last_reduced_ns(self) -> Ints:
+        """When DDP's reducer issued its last bucket, for each backward, then MISSING, shape (backwards + 1,)."""
         issued = self.facts.columns.collectives["issued_ns"]
         reduced = np.flatnonzero(self.waiter == REDUCER)
         last = np.full(self.backward_ns.size + 1, MISSING, np.int64)
         np.maximum.at(last, self.backward[reduced], issued[reduced])
-        return np.where(self.waiter[rows] == REDUCER, last[self.backward[rows]], self.waited_ns[rows])
+        return last
 
 
 def read_thread(facts: RankFacts, ends_ns: Ints) -> Thread:
@@ -74,12 +82,19 @@ def read_thread(facts: RankFacts, ends_ns: Ints) -> Thread:
     return Thread(
         facts=facts,
         still=merge(blocked.starts, ends),
-        step=_place(rows["issued_ns"], Intervals(facts.steps.start_ns, facts.steps.end_ns)),
-        waiter=waiter,
-        waited_ns=np.where(buffers, _last_before(rows["issued_ns"], buffers, backward.starts), rows["waited_ns"]),
-        backward=inside,
+        step=small(_place(rows["issued_ns"], Intervals(facts.steps.start_ns, facts.steps.end_ns))),
+        waiter=tiny(waiter),
+        waited_ns=_waited(rows, buffers, backward.starts),
+        backward=small(inside),
         backward_ns=backward.starts,
     )
+
+
+def _waited(rows: dict[str, Ints], buffers: NDArray[np.bool_], backward: Ints) -> Ints:
+    """When the thread came to wait for each row; for buffers, when it had issued the last of them."""
+    if not buffers.any():
+        return rows["waited_ns"]
+    return np.where(buffers, _last_before(rows["issued_ns"], buffers, backward), rows["waited_ns"])
 
 
 def _last_before(issued: Ints, chosen: NDArray[np.bool_], starts: Ints) -> Ints:
