@@ -14,7 +14,11 @@ from commlens.render.columns import note
 from commlens.render.words import bar, milliseconds, percent
 
 BAR = 30
-_MEANING = "wait: this rank had arrived, another had not; transfer: all had arrived, bytes were moving."
+_MEANING = (
+    "wait: this rank had arrived, another had not; transfer: all had arrived, bytes were moving. other: outside"
+    " forward, backward and optimizer: loading data, logging, whatever no hook sees."
+)
+_ON_DEVICE_MEANING = "wait: this rank had arrived, another had not; transfer: all had arrived, bytes were moving."
 _ON_HOST = "exposed: the training thread stood still for a collective. "
 _ON_DEVICE = "exposed: a collective's kernel ran and no compute kernel did. "
 _OTHERS = {"host-bound": "nothing launched", "gaps": "launched, not begun"}
@@ -40,7 +44,8 @@ def budget_section(report: Report, console: Console) -> RenderableType | None:
     table.add_row("hidden", f"{milliseconds(budget.hidden_ms)} ms", "", _hidden(budget))
     if budget.exposed_wait_ms is None:
         return table
-    return Group(table, note((_ON_DEVICE if budget.other_parts_ms else _ON_HOST) + _MEANING + _bursts(report)))
+    meaning = _ON_DEVICE + _ON_DEVICE_MEANING if budget.other_parts_ms else _ON_HOST + _MEANING
+    return Group(table, note(meaning + _bursts(report)))
 
 
 def _parts(budget: TimeBudget) -> Iterator[tuple[str, float | None]]:
@@ -61,13 +66,18 @@ def _hidden(budget: TimeBudget) -> str:
 
 
 def _bursts(report: Report) -> str:
-    """Waiting that medians do not show because it falls into a few steps."""
+    mean = uneven_wait_ms(report)
+    if mean is None:
+        return ""
+    usual = milliseconds(report.time_budget.exposed_wait_ms)
+    return f" Waiting is uneven: {milliseconds(mean)} ms a step on average, {usual} ms in the usual one."
+
+
+def uneven_wait_ms(report: Report) -> float | None:
+    """Mean waiting a step, where medians do not show it because it falls into a few steps; else None."""
     budget = report.time_budget
     means = [line.wait_ms_per_step for line in report.ranks if line.wait_ms_per_step is not None]
     if not means or budget.exposed_wait_ms is None or budget.step_ms is None:
-        return ""
+        return None
     mean = sum(means) / len(means)
-    if mean - budget.exposed_wait_ms < LEAST_SHARE * budget.step_ms:
-        return ""
-    usual = milliseconds(budget.exposed_wait_ms)
-    return f" Waiting is uneven: {milliseconds(mean)} ms a step on average, {usual} ms in the usual one."
+    return None if mean - budget.exposed_wait_ms < LEAST_SHARE * budget.step_ms else mean

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from commlens.analyzers import Report
+from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.report import Action, Evidence, Finding, Predicted
 from commlens.analyzers.track_record import changed_names
 from commlens.render.compared import compared
@@ -62,17 +63,23 @@ def finding_parts(
 
 def _cost(finding: Finding, step_ms: float | None) -> str:
     """What it costs at most, and in which steps, each with what parts it from the next."""
-    cost, ceiling = "", finding.ceiling_ms
+    cost, ceiling = _whose(finding), finding.ceiling_ms
     if ceiling is not None and step_ms:
         share = percent(ceiling, step_ms)
-        cost = f"costs up to {milliseconds(ceiling)} ms of each {milliseconds(step_ms)} ms step ({share}); "
+        cost += f"costs up to {milliseconds(ceiling)} ms of each {milliseconds(step_ms)} ms step ({share}); "
     elif ceiling is not None:
-        cost = f"costs up to {milliseconds(ceiling)} ms a step; "
+        cost += f"costs up to {milliseconds(ceiling)} ms a step; "
     if not finding.steps:
         return cost
     shown = ", ".join(str(step) for step in finding.steps[:TOP_STEPS])
     more = len(finding.steps) - TOP_STEPS
     return f"{cost}step{'s' if len(finding.steps) > 1 else ''} {shown}{f' and {more} more' if more > 0 else ''}; "
+
+
+def _whose(finding: Finding) -> str:
+    """The ranks it is of, where its title does not say so."""
+    named = name_ranks(finding.ranks) if finding.ranks else ""
+    return f"{named}; " if named and named.lower() not in finding.title.lower() else ""
 
 
 def _evidence(finding: Finding, most: int) -> Table:

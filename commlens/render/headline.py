@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from commlens.analyzers import Report
+from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.findings.looked_for import HANG, LATE, looked_for
 from commlens.analyzers.lane_lines import LaneLine
+from commlens.render.budget import uneven_wait_ms
 from commlens.render.compared import FLOOR
 from commlens.render.words import milliseconds, number, percent, size
+
+STOPPED = ("hang", "desync")
 
 
 def headline(report: Report) -> str:
     """What communication costs of each step, the first finding, else the costliest collective."""
-    return " ".join(part for part in (_cost(report), _split(report), _cause(report)) if part)
+    cost, cause = (_cost(report), _split(report)), _cause(report)
+    # What a step cost a job that stopped is not what anybody wants to know first.
+    parts = (cause, *cost) if report.findings and report.findings[0].id in STOPPED else (*cost, cause)
+    return " ".join(part for part in parts if part)
 
 
 def _cost(report: Report) -> str:
@@ -58,7 +65,9 @@ def _split(report: Report) -> str:
         parts.append(f"{percent(transfer, whole)} moving bytes")
     if unsplit >= 0.01 * whole:
         parts.append(f"{percent(unsplit, whole)} could not be split")
-    return f"About {', '.join(parts)}."
+    uneven = uneven_wait_ms(report)
+    more = f" (in the usual step; on average {milliseconds(uneven)} ms a step)" if uneven is not None else ""
+    return f"About {', '.join(parts)}{more}."
 
 
 def _cause(report: Report) -> str:
@@ -66,12 +75,15 @@ def _cause(report: Report) -> str:
     hung = " Whether it hung cannot be told." if obstacles.get(HANG) is not None else ""
     if report.findings:
         title = report.findings[0].title
-        return f"{title[0].upper()}{title[1:]}.{hung}"
+        stopped = "The job did not get on: " if report.findings[0].id in STOPPED else ""
+        return f"{stopped}{title[0] if stopped else title[0].upper()}{title[1:]}.{hung}"
     if not report.collectives:
         return hung.strip()
     if obstacles[LATE] is not None:
         return f"Which rank is always late cannot be told.{hung}{_costliest(report)}"
-    return f"No cause above {FLOOR} of a step was found.{hung}{_costliest(report)}"
+    missing = report.run.ranks_missing
+    unseen = f" Of {name_ranks(missing)} nothing is known: the cause may lie there." if missing else ""
+    return f"No cause above {FLOOR} of a step was found.{unseen}{hung}{_costliest(report)}"
 
 
 def _costliest(report: Report) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from commlens.analyzers import Finding, Report
-from commlens.render.findings import TOP_FINDINGS, finding_parts
+from commlens.render.findings import TOP_ACTIONS, TOP_EVIDENCE, TOP_FINDINGS, finding_parts
 from commlens.ui.blocks import Block, Table, blocks
 from commlens.ui.markup import escaped, markup
 
@@ -15,18 +15,21 @@ def cards(report: Report) -> str:
     return "\n".join(_card(report, each, place) for place, each in enumerate(report.findings[:TOP_FINDINGS], start=1))
 
 
-def card_parts(report: Report, finding: Finding, mark: str) -> tuple[Block, ...]:
-    """What stands under a finding's title: its cost, its evidence, its actions."""
-    _, *rest = finding_parts(report, finding, mark)
+def card_parts(
+    report: Report, finding: Finding, mark: str, evidence: int = TOP_EVIDENCE, actions: int = TOP_ACTIONS
+) -> tuple[Block, ...]:
+    """What stands under a finding's title: its cost, so many lines of evidence, so many actions."""
+    _, *rest = finding_parts(report, finding, mark, evidence, actions)
     return tuple(block for each in rest for block in blocks(each))
 
 
 def _card(report: Report, finding: Finding, place: int) -> str:
     cost, evidence, advice = _three(card_parts(report, finding, str(place)))
     severity = finding.severity if finding.severity in SEVERITIES else "low"
+    badge = f'<span class="badge">severity {severity}</span>'
     return (
         f'<article class="card {severity}" id="finding-{place}">'
-        f'<h3><span class="mark">{place}</span> {escaped(finding.title)} <span class="badge">{severity}</span></h3>'
+        f'<h3><span class="mark">{place}</span> {escaped(finding.title)} {badge}</h3>'
         f'<div class="cost">{cost}</div><div class="evidence">{evidence}</div><div class="advice">{advice}</div>'
         "</article>"
     )

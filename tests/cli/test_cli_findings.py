@@ -284,7 +284,7 @@ def test_only_the_costliest_findings_are_shown(late: Report) -> None:
 def test_exposed_time_that_is_not_split(late: Report) -> None:
     budget = replace(late.time_budget, exposed_wait_ms=2.0, exposed_transfer_ms=6.0, exposed_unsplit_ms=2.0)
     lines = lines_of(replace(late, time_budget=budget))
-    assert "About 20 % of it is waiting for late ranks, 60 % moving bytes, 20 % could not be split." in prose(lines)
+    assert "About 20 % of it is waiting for late ranks, 60 % moving bytes, 20 % could not be split" in prose(lines)
     assert "exposed, not split 2.00 ms" in prose(section(lines, "Where a step goes"))
 
 

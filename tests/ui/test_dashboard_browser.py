@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ui.runs_to_show import KINDS, faulty, growing
 
-from commlens.ui.dashboard.app import make_app
+from commlens.ui.dashboard.app import create_app
 from commlens.ui.dashboard.pages import PAGES
 from commlens.ui.dashboard.runs import Runs
 from commlens.ui.dashboard.server import guard, make_server
@@ -28,7 +28,7 @@ class Site:
 
     def __init__(self, browser: Any, folders: list[Path]) -> None:
         self.browser, self.runs = browser, Runs(folders)
-        app = make_app(self.runs)
+        app = create_app(self.runs)
         guard(app.server, None, local_only=True)
         self.server = make_server(app, "127.0.0.1", 0)
         self.stopped = threading.Event()

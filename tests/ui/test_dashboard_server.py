@@ -14,13 +14,13 @@ from ui.runs_to_show import faulty, growing, healthy
 
 from commlens.errors import CommlensError, RunNotFoundError
 from commlens.ui.dashboard.address import read_query, whole, write_query
-from commlens.ui.dashboard.app import make_app
+from commlens.ui.dashboard.app import create_app
 from commlens.ui.dashboard.runs import Runs, _read_again
 from commlens.ui.dashboard.server import guard, is_loopback, make_server
 
 
 def client(folder: Path, token: str | None = None, local_only: bool = True) -> flask.testing.FlaskClient:
-    app = make_app(Runs([folder]))
+    app = create_app(Runs([folder]))
     guard(app.server, token, local_only)
     return app.server.test_client()
 
@@ -130,7 +130,7 @@ def test_folders_of_runs_parts_and_equal_names(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
-    app = make_app(Runs([healthy(tmp_path / "run")]))
+    app = create_app(Runs([healthy(tmp_path / "run")]))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CommlensError, match=f"cannot listen on 127.0.0.1:{port}: .*; next: another --port"):

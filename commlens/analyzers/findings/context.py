@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.transfers import Transfers
 from commlens.analyzers.collective_line import CollectiveLine
@@ -91,4 +92,6 @@ class Context:
         """What could make any comparison of ranks wrong in this run."""
         if not self.missing:
             return ()
-        return (f"{len(self.missing)} ranks were not recorded: the one that all wait for may be among them",)
+        count = len(self.missing)
+        which = f"{name_ranks(self.missing)} {'was' if count == 1 else 'were'} not recorded"
+        return (f"{which}: {'it' if count == 1 else 'one of them'} may be the rank that all wait for",)

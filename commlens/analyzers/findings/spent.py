@@ -8,16 +8,31 @@ import numpy as np
 
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.placed import Which
+from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
+
+_FREAK = 3.0  # medians of a step: one so long is no measure of what a change would gain in the others
 
 
 def exposed_ms(context: Context, rows: Sequence[Which]) -> float:
-    """Exposed transfer of rows of each rank, ms a step, mean over ranks."""
+    """Exposed transfer of rows of each rank, ms a step, mean over ranks and over steps without freaks."""
     total = []
     for facts, own, chosen in zip(context.ranks, context.joined.exposed, rows, strict=True):
-        moving = (facts.exposed_ns - own.row_wait - own.row_unsplit)[chosen]
-        total.append(float(moving.sum()) / max(facts.steps.index.size, 1) / 1e6)
+        usual, steps = _usual(facts)
+        moving = (facts.exposed_ns - own.row_wait - own.row_unsplit)[chosen & usual]
+        total.append(float(moving.sum()) / max(steps, 1) / 1e6)
     return float(np.mean(total)) if total else 0.0
+
+
+def _usual(facts: RankFacts) -> tuple[Which, int]:
+    """Rows that were not issued in a freak of a step, shape (rows,), and how many steps are none."""
+    length = facts.steps.end_ns - facts.steps.start_ns
+    issued = facts.columns.collectives["issued_ns"]
+    if not length.size:
+        return np.ones(issued.size, bool), 0
+    usual = length <= _FREAK * np.median(length)
+    step = np.searchsorted(facts.steps.start_ns, issued, side="right") - 1
+    return np.asarray((step < 0) | usual[np.maximum(step, 0)]), int(usual.sum())
 
 
 def transfer_ms(context: Context, rows: Sequence[Which]) -> float:

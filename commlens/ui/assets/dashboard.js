@@ -8,6 +8,11 @@
   function show(name) { if (name) { document.documentElement.dataset.theme = name; } }
   show(kept());
   window.commlens = {
+    // The address says what was chosen. An answer that comes after another run was opened says nothing of that one.
+    follow: function (link, run) {
+      if (!link || new URLSearchParams(link).get("run") !== run) { return; }
+      window.history.replaceState(window.history.state, "", window.location.pathname + link);
+    },
     theme: function (clicks) {
       if (clicks) {
         var now = document.documentElement.dataset.theme || (dark() ? "dark" : "light");

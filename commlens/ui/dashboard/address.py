@@ -19,6 +19,12 @@ def read_query(text: str | None) -> dict[str, str]:
     return {name: value for name, value in pairs if _KEYS.fullmatch(name)}
 
 
+def merged(search: str | None, link: str | None, run: str) -> dict[str, str]:
+    """What the address said when it was opened, and what was chosen since, where that is of the run that is shown."""
+    chosen = read_query(link)
+    return {**read_query(search), **(chosen if chosen.get("run") == run else {})}
+
+
 def write_query(query: Mapping[str, str | int | float | None]) -> str:
     """The same as text, with a "?" where there is anything; None and "" are left out."""
     said = {name: str(value) for name, value in query.items() if value is not None and value != ""}

@@ -8,7 +8,7 @@ from typing import Any
 from dash import Dash, Input, Output, State, clientside_callback, ctx, html, no_update
 
 from commlens.errors import CommlensError
-from commlens.ui.dashboard.address import Query, read_query, write_query
+from commlens.ui.dashboard.address import Query, merged, read_query, write_query
 from commlens.ui.dashboard.pages import PAGES
 from commlens.ui.dashboard.runs import Runs, View
 from commlens.ui.dashboard.shell import navigation, shell
@@ -17,7 +17,7 @@ _SILENT_S = 30.0  # a recorder at work writes each second
 _BY_NAME = {page.NAME: page for page in PAGES}
 
 
-def make_app(runs: Runs) -> Dash:
+def create_app(runs: Runs) -> Dash:
     """The dashboard of some runs.
 
     Args:
@@ -36,7 +36,7 @@ def make_app(runs: Runs) -> Dash:
         add_log_handler=False,
         on_error=_told,
     )
-    app.layout = shell(PAGES, runs.keys)
+    app.layout = shell(PAGES, runs.keys, runs.unlisted)
     _add_routing(app, runs)
     for page in PAGES:
         page.register(app, runs)
@@ -52,6 +52,8 @@ def _told(error: Exception) -> Any:
 
         logging.getLogger("commlens").error("internal error: %s: %s", type(error).__name__, error)
     text = str(error) if isinstance(error, CommlensError) else "internal error, see the terminal of the dashboard"
+    if ctx.triggered_id in ("address", "clock"):  # what is shown may be of another run
+        set_props("page", {"children": []})
     set_props("message", {"children": html.P(text, className="alert")})
     return no_update
 
@@ -65,6 +67,7 @@ def _add_routing(app: Dash, runs: Runs) -> None:
         Output("message", "children"),
         Output("clock", "disabled"),
         Output("version", "data"),
+        Output("link", "data"),
         Input("address", "pathname"),
         Input("address", "search"),
         Input("clock", "n_intervals"),
@@ -76,11 +79,16 @@ def _add_routing(app: Dash, runs: Runs) -> None:
         key = asked["run"] if asked.get("run") in runs.keys else runs.keys[0]
         ticked = ctx.triggered_id == "clock"
         if ticked and runs.version(key) == version:
-            return (no_update,) * 7
-        # Controls that were moved since the address was opened count, where only the run has grown.
-        query = {**asked, **read_query(link)} if ticked else asked
-        view = runs.view(key)
+            state = _state(runs.view(key)) if version else no_update  # it may have fallen silent
+            return (*(no_update,) * 3, state, *(no_update,) * 4)
         name = (path or "/").strip("/") or PAGES[0].NAME
+        try:
+            view = runs.view(key)
+        except CommlensError as error:
+            body = _unreadable(key, error)
+            return body, navigation(PAGES, name, key), key, "", [], True, 0, None
+        # Controls that were moved since the address was opened count, where only the run has grown.
+        query = merged(search, link, key) if ticked else asked
         page = _BY_NAME.get(name)
         body = page.layout(view, query, runs) if page is not None else _unknown(key)
         return (
@@ -91,6 +99,7 @@ def _add_routing(app: Dash, runs: Runs) -> None:
             _problem(view, asked, runs),
             not view.growing,
             view.version,
+            no_update if ticked else None,  # what was chosen on another page, or of another run
         )
 
     @app.callback(
@@ -106,11 +115,10 @@ def _add_routing(app: Dash, runs: Runs) -> None:
         return write_query({"run": key})
 
     clientside_callback(
-        "function(link) { if (link !== undefined && link !== null)"
-        " { window.history.replaceState(window.history.state, '', window.location.pathname + link); }"
-        " return window.dash_clientside.no_update; }",
+        "function(link, run) { window.commlens.follow(link, run); return window.dash_clientside.no_update; }",
         Output("linked", "data"),
         Input("link", "data"),
+        State("run", "value"),
         prevent_initial_call=True,
     )
     clientside_callback(
@@ -121,13 +129,19 @@ def _add_routing(app: Dash, runs: Runs) -> None:
 
 
 def _unknown(key: str) -> list[Any]:
-    return [html.H1("No such page"), html.P(["There is none at this address; ", html.A("overview", href="/"), "."])]
+    overview = html.A("overview", href=f"/{write_query({'run': key})}")
+    return [html.H1("No such page"), html.P(["There is none at this address; ", overview, "."])]
+
+
+def _unreadable(key: str, error: CommlensError) -> list[Any]:
+    """In the place of the page: what another run's page says must not stand under this one's name."""
+    return [html.H1("This run cannot be read"), html.P(f"{key}: {error}", className="alert")]
 
 
 def _state(view: View) -> str:
     if not view.growing:
         return ""
-    if view.read_at - view.written_at > _SILENT_S:
+    if time.time() - view.written_at > _SILENT_S:
         return f"not written since {_clock(view.written_at)}, and without an end: hung, killed or copied"
     return f"recording, read at {_clock(view.read_at)}"
 

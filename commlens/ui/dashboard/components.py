@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from commlens.render.report import Section
 
 # plotly offers to upload charts to its makers unless told not to.
+_ALL = 1_000  # lines of evidence, actions: a page has room
 _BUTTONS = ["sendChartToCloud", "sendDataToCloud", "lasso2d", "select2d", "autoScale2d"]
 _CONFIG = {"displaylogo": False, "responsive": True, "plotlyServerURL": "", "modeBarButtonsToRemove": _BUTTONS}
 
@@ -46,9 +47,9 @@ def finding(report: Report, found: Finding, place: int) -> html.Article:
         " ",
         found.title,
         " ",
-        html.Span(severity, className="badge"),
+        html.Span(f"severity {severity}", className="badge"),
     ]
-    parts = [_block(block) for block in card_parts(report, found, str(place))]
+    parts = [_block(block) for block in card_parts(report, found, str(place), _ALL, _ALL)]
     return html.Article([html.H3(title), *parts], className=f"card {severity}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,6 +65,7 @@ class _Entry:
     key: str
     paths: tuple[Path, ...]
     view: View | None = None
+    version: int = 0  # grows for good: also where the view was let go and read anew
     seen: tuple[int, ...] = ()
     took_s: float = 0.0
     used_at: float = 0.0
@@ -77,12 +79,16 @@ class Runs:
         paths: run folders, folders of runs, or files of other profilers; folders with parts of one run belong
             together.
 
+    Attributes:
+        unlisted: how many older runs of a folder there are besides.
+
     Raises:
         CommlensError: there is nothing at a path.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._entries = {entry.key: entry for entry in _entries(paths)}
+        together, self.unlisted = _together(paths)
+        self._entries = {entry.key: entry for entry in _entries(together)}
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -99,22 +105,22 @@ class Runs:
         entry = self._entries[key]
         entry.used_at = time.monotonic()
         with entry.lock:
-            if entry.view is None:
-                _read(entry)
+            view = entry.view
+            if view is None:
+                view = _read(entry)
+                entry.used_at = time.monotonic()  # reading may have taken longer than others were left alone
                 self._forget_others()
-            assert entry.view is not None
-            return entry.view
+            return view
 
     def version(self, key: str) -> int:
         """Of what is shown now; 0 where the run was not read yet."""
-        view = self._entries[key].view if key in self._entries else None
-        return view.version if view is not None else 0
+        return self._entries[key].version if key in self._entries else 0
 
     def follow(self, stopped: threading.Event) -> None:
         """Read runs again while they grow, until stopped."""
         while not stopped.wait(POLL_S):
             for entry in self._entries.values():
-                if entry.view is not None and entry.view.growing and _due(entry):
+                if (view := entry.view) is not None and view.growing and _due(entry, view):
                     _read_again(entry)
 
     def _forget_others(self) -> None:
@@ -123,23 +129,30 @@ class Runs:
             entry.view = None
 
 
-def _entries(paths: Sequence[Path]) -> Iterator[_Entry]:
-    """One entry a run, its parts together; keys are distinct."""
+def _together(paths: Sequence[Path]) -> tuple[list[list[Path]], int]:
+    """The parts of each run, and how many runs are left out because they are too many."""
     found: dict[object, list[Path]] = {}
+    unlisted = 0
     for path in paths:
         folders = runs_in(path)
         if len(folders) == 1 or not folders:
             found.setdefault(_identity(folders[0]) if folders else path, []).extend(folders or [path])
         else:
+            unlisted += len(folders[MOST_LISTED:])
             for folder in folders[:MOST_LISTED]:
                 found.setdefault(folder, [folder])
     if not found:
         raise RunNotFoundError("no run given; next: commlens run -- torchrun ...")
+    return list(found.values()), unlisted
+
+
+def _entries(together: Sequence[Sequence[Path]]) -> Iterator[_Entry]:
+    """One entry a run; keys are distinct, and text that an address can hold."""
     taken: set[str] = set()
-    for parts in found.values():
-        name = parts[0].resolve().name or "run"
+    for parts in together:
+        name = parts[0].resolve().name.encode(errors="replace").decode() or "run"
         key = next(
-            each for number in range(len(found) + 1) if (each := f"{name}~{number}" if number else name) not in taken
+            each for number in range(len(together) + 1) if (each := f"{name}~{number}" if number else name) not in taken
         )
         taken.add(key)
         yield _Entry(key, tuple(dict.fromkeys(parts)))
@@ -154,33 +167,43 @@ def _identity(folder: Path) -> object:
     return name if isinstance(name, str) else folder
 
 
-def _read(entry: _Entry) -> None:
+def _read(entry: _Entry) -> View:
     begun = time.monotonic()
     # Before reading: what is written meanwhile is seen the next time. What is not there, opening says better.
     entry.seen = _signature(entry.paths) if all(path.exists() for path in entry.paths) else (0, 0, 0)
     run = open_run(list(entry.paths))
     growing = run.info.get("imported") is None and any(_alive(rank.info) for rank in run.ranks.values())
-    version = entry.view.version + 1 if entry.view is not None else 1
-    entry.view = View(entry.key, examine(run), version, time.time(), growing or not run.ranks, entry.seen[-1] / 1e9)
+    written_at = entry.seen[-1] / 1e9
+    view = View(entry.key, examine(run), entry.version + 1, time.time(), growing or not run.ranks, written_at)
+    entry.view, entry.version = view, view.version
     entry.took_s = time.monotonic() - begun
+    return view
 
 
 def _read_again(entry: _Entry) -> None:
     """What was read stays where the run cannot be read any more, and the page says so."""
-    assert entry.view is not None
+    view = entry.view
+    if view is None:  # let go meanwhile
+        return
     try:
-        signature = _signature(entry.paths)
-        if signature != entry.seen:
+        if _signature(entry.paths) != entry.seen or view.problem:
             _read(entry)
-    except CommlensError as error:
-        problem = f"the run cannot be read any more: {error}"
-        if entry.view.problem != problem:
-            entry.view = replace(entry.view, version=entry.view.version + 1, problem=problem)
+    except (CommlensError, OSError) as error:
+        _keep(entry, view, f"the run cannot be read any more: {error}")
+    except Exception as error:  # noqa: BLE001 - the thread's boundary: other runs are still to be followed
+        logging.getLogger("commlens").error("internal error: %s: %s", type(error).__name__, error)
+        _keep(entry, view, "the run could not be read again: internal error, see the terminal of the dashboard")
 
 
-def _due(entry: _Entry) -> bool:
-    assert entry.view is not None
-    return time.time() - entry.view.read_at > _PATIENCE * entry.took_s
+def _keep(entry: _Entry, view: View, problem: str) -> None:
+    """What was read stays, with the problem beside it, which is said once."""
+    if view.problem != problem:
+        entry.version += 1
+        entry.view = replace(view, version=entry.version, problem=problem)
+
+
+def _due(entry: _Entry, view: View) -> bool:
+    return time.time() - view.read_at > _PATIENCE * entry.took_s
 
 
 def _alive(info: Mapping[str, object]) -> bool:

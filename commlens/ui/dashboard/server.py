@@ -14,11 +14,12 @@ import flask
 from dash import Dash
 
 from commlens.errors import CommlensError
+from commlens.ui.dashboard.address import read_query, write_query
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
-_COOKIE: Final = "commlens-token"
+_COOKIE: Final = "commlens-token"  # and the port: browsers keep cookies by host, which several dashboards share
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 _HEADERS: Final = {
     # Dash needs inline scripts; nothing is loaded from, or sent to, any other place.
@@ -58,15 +59,19 @@ def guard(server: flask.Flask, token: str | None, local_only: bool) -> None:
 
     @server.before_request
     def admit() -> flask.Response | None:
-        if local_only and not is_loopback(urlsplit(f"//{flask.request.host}").hostname or ""):
+        name, port = _asked()
+        if local_only and not is_loopback(name):
             return _said(403, "this dashboard answers on localhost only; start it with --host to open it to others")
-        if token is None or hmac.compare_digest(_brought(_COOKIE).encode(), token.encode()):
+        if token is None or hmac.compare_digest(_brought(f"{_COOKIE}-{port}").encode(), token.encode()):
             return None
         given = flask.request.args.get("token", "")
         if not hmac.compare_digest(given.encode(), token.encode()):
             return _said(403, "the token is missing or wrong; open the address that commlens dashboard printed")
-        answer = flask.redirect(flask.request.path)
-        answer.set_cookie(_COOKIE, token, httponly=True, samesite="Strict")
+        kept = {
+            name: value for name, value in read_query(flask.request.query_string.decode()).items() if name != "token"
+        }
+        answer = flask.redirect(f"/{flask.request.path.lstrip('/')}{write_query(kept)}")
+        answer.set_cookie(f"{_COOKIE}-{port}", token, httponly=True, samesite="Strict")
         return answer  # type: ignore[return-value]
 
     @server.after_request
@@ -82,6 +87,15 @@ def guard(server: flask.Flask, token: str | None, local_only: bool) -> None:
         if not isinstance(error, CommlensError):
             logging.getLogger("commlens").error("internal error: %s: %s", type(error).__name__, error)
         return _said(500, str(error) if isinstance(error, CommlensError) else "internal error, see the terminal")
+
+
+def _asked() -> tuple[str, int]:
+    """The name and port that the browser asked; ("", 0) where they make no sense."""
+    try:
+        asked = urlsplit(f"//{flask.request.host}")
+        return asked.hostname or "", asked.port or 80
+    except ValueError:
+        return "", 0
 
 
 def _brought(name: str) -> str:

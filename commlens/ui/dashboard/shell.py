@@ -11,8 +11,14 @@ from dash import dcc, html
 from commlens.ui.dashboard.address import write_query
 
 
-def shell(pages: Sequence[ModuleType], keys: Sequence[str]) -> html.Div:
-    """The frame; the page itself is put into it by its address."""
+def shell(pages: Sequence[ModuleType], keys: Sequence[str], unlisted: int = 0) -> html.Div:
+    """The frame; the page itself is put into it by its address.
+
+    Args:
+        pages: what there is to choose from.
+        keys: the runs' names.
+        unlisted: how many runs are not among them.
+    """
     return html.Div(
         [
             dcc.Location(id="address", refresh=False),
@@ -27,7 +33,7 @@ def shell(pages: Sequence[ModuleType], keys: Sequence[str]) -> html.Div:
                     html.Label(
                         [
                             html.Span("run", className="dim"),
-                            dcc.Dropdown(id="run", options=list(keys), clearable=False, className="run", maxHeight=400),
+                            _choice(keys, unlisted),
                         ],
                         className="choose",
                     ),
@@ -42,6 +48,14 @@ def shell(pages: Sequence[ModuleType], keys: Sequence[str]) -> html.Div:
         ],
         className="shell",
     )
+
+
+def _choice(keys: Sequence[str], unlisted: int) -> dcc.Dropdown:
+    options: list[Any] = [{"label": key, "value": key} for key in keys]
+    if unlisted:
+        told = f"{unlisted:,} older runs are not listed; start the dashboard with their folders"
+        options.append({"label": told, "value": "", "disabled": True})
+    return dcc.Dropdown(options, id="run", clearable=False, className="run", maxHeight=400)
 
 
 def navigation(pages: Sequence[ModuleType], shown: str, key: str) -> list[Any]:

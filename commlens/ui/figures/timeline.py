@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.views.lines import Line
+from commlens.analyzers.views.side_by_side import side_by_side
 from commlens.analyzers.views.states import COMPUTE, OTHER, STATES, TRANSFER, UNSPLIT, WAIT
 from commlens.analyzers.views.timeline import Bars, Timeline
 from commlens.render.words import milliseconds, size
@@ -137,8 +138,10 @@ def _hovered(times: Timeline, lines: Sequence[Line], window: Window) -> list[Tra
 
 
 def _bars(times: Timeline, bars: Bars) -> list[Trace]:
-    """Collectives above, what the rank computed below, on each line."""
+    """Collectives above, what the rank computed below, on each line; collectives under way at once share its height."""
     traces = []
+    track, tracks = _tracks(bars)
+    height = 0.48 / tracks
     for number, state in enumerate(STATES):
         own = np.flatnonzero(bars.state == number)
         if not own.size:
@@ -153,14 +156,29 @@ def _bars(times: Timeline, bars: Bars) -> list[Trace]:
                 "base": _ms(times, bars.start_ns[own]),
                 "x": (bars.end_ns[own] - bars.start_ns[own]) / 1e6,
                 "y": bars.line[own],
-                "offset": 0.12 if computed else -0.42,
-                "width": 0.3 if computed else 0.48,
+                "offset": 0.12 if computed else -0.42 + height[own] * track[own],
+                "width": 0.3 if computed else height[own],
                 "marker": {"color": palette.COLOURS[_KINDS[state]], "line": {"width": 0}},
                 "customdata": _said(times, bars, own, state),
                 "hovertemplate": "%{customdata[2]}<extra></extra>",
             }
         )
     return traces
+
+
+def _tracks(bars: Bars) -> tuple[Ints, Ints]:
+    """Which of how many tracks of its line each bar is on, so that no collective covers another, shape (bars,) each."""
+    track, tracks = np.zeros_like(bars.line), np.ones_like(bars.line)
+    collectives = np.flatnonzero(bars.row != MISSING)
+    for line in np.unique(bars.line[collectives]):
+        own = collectives[bars.line[collectives] == line]
+        _, of = np.unique(bars.row[own], return_inverse=True)
+        starts, ends = np.full(of.max() + 1, bars.start_ns.max()), np.full(of.max() + 1, bars.end_ns.min())
+        np.minimum.at(starts, of, bars.start_ns[own])
+        np.maximum.at(ends, of, bars.end_ns[own])
+        found = side_by_side(starts, ends)
+        track[own], tracks[own] = found[of], found.max() + 1
+    return track, tracks
 
 
 def _said(times: Timeline, bars: Bars, own: Ints, state: str) -> list[list[Any]]:
@@ -181,7 +199,12 @@ def _said(times: Timeline, bars: Bars, own: Ints, state: str) -> list[list[Any]]
 
 
 def _links(times: Timeline, bars: Bars, selected: tuple[int, int] | None) -> list[Trace]:
-    """A line through the arrivals of each collective; a stronger one through those of the selected."""
+    """A line through the arrivals of each collective; a stronger one through those of the selected.
+
+    Where clocks are not compared there is none: it would say who came first.
+    """
+    if times.refusal is not None:
+        return []
     keys = np.stack([bars.communicator, bars.place, bars.line], axis=1)
     matched = np.flatnonzero(bars.communicator != MISSING)
     order = matched[np.lexsort((bars.start_ns[matched], *keys[matched].T[::-1]))]

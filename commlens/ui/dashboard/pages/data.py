@@ -13,6 +13,7 @@ from commlens.render.checks import check_table
 from commlens.render.report import sections
 from commlens.render.run_health import diagnosis
 from commlens.render.words import counted
+from commlens.trace.rank import Rank
 from commlens.trace.rows import OPERATORS, Filter, RowsError, chosen_rows, write_csv
 from commlens.trace.schema import TABLES
 from commlens.ui.blocks import wide_console
@@ -81,7 +82,7 @@ def _answer(report: Report) -> str:
 
 def _rows(view: View, query: Query, page: int) -> tuple[list[Any], int]:
     """A page of rows, and its number, which is less where there are not so many."""
-    rank = view.examined.run.ranks.get(int(query["rank"])) if query.get("rank", "").isdigit() else None
+    rank = _rank(view, query)
     if rank is None:
         return [nothing("No rank can be read.")], 0
     try:
@@ -97,6 +98,11 @@ def _rows(view: View, query: Query, page: int) -> tuple[list[Any], int]:
     numbers = [not _is_text(field.type) for field in part.schema]
     told = f"rows {begin + 1:,} to {begin + part.num_rows:,} of {found.num_rows:,}"
     return [html.P(told, className="dim"), table(part.schema.names, rows, numbers, named=False)], page
+
+
+def _rank(view: View, query: Query) -> Rank | None:
+    number = whole(query, "rank", -1, 10_000_000)
+    return None if number is None else view.examined.run.ranks.get(number)
 
 
 def _is_text(kind: Any) -> bool:
@@ -153,13 +159,12 @@ def register(app: Dash, runs: Runs) -> None:
     def csv() -> flask.Response:
         query = read_query(flask.request.query_string.decode("ascii", "replace"))
         key = query.get("run", "")
-        rank = query.get("rank", "")
-        if key not in runs.keys or not rank.isdigit() or query.get("table") not in TABLES:
+        if key not in runs.keys or query.get("table") not in TABLES:
             return flask.Response("commlens: there is no such table\n", status=404, mimetype="text/plain")
-        found = runs.view(key).examined.run.ranks.get(int(rank))
+        found = _rank(runs.view(key), query)
         if found is None:
             return flask.Response("commlens: there is no such rank\n", status=404, mimetype="text/plain")
-        name = f"{query['table']}-rank{int(rank)}.csv"
+        name = f"{query['table']}-rank{found.rank}.csv"
         try:
             rows = chosen_rows(found, query["table"], _filter(query))
         except RowsError as error:

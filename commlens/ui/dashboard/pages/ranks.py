@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dash import Dash, Input, Output, State, dcc, html
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from commlens.analyzers import Report
 from commlens.analyzers.views.lines import ORDERS, pick_lines
@@ -54,10 +54,13 @@ def _answer(report: Report) -> str:
     if not known:
         return "Who waits for whom is not known: see the figures' words."
     worst = max(known, key=lambda line: line.caused_wait_ms_per_step or 0)
+    if not worst.caused_wait_ms_per_step:
+        return "No rank makes the others wait."
+    per = "a step" if report.run.steps.analyzed else "over the whole trace"
     host = f" on {worst.host}" if worst.host and len(report.run.hosts) > 1 else ""
     return (
-        f"Rank {worst.rank}{host} makes each of the others wait {milliseconds(worst.caused_wait_ms_per_step)} ms a"
-        " step, more than any other rank."
+        f"Rank {worst.rank}{host} makes each of the others wait {milliseconds(worst.caused_wait_ms_per_step)} ms {per},"
+        " more than any other rank."
     )
 
 
@@ -73,6 +76,8 @@ def register(app: Dash, runs: Runs) -> None:
         prevent_initial_call=True,
     )
     def ordered(order: str, key: str, search: str) -> Any:
+        if ctx.triggered_id is None:  # the page was put there
+            return (no_update,) * 2
         order = one_of({"order": order}, "order", ORDERS)
         link = write_query({**read_query(search), "run": key, "order": order})
         return _maps(runs.view(key), order), link

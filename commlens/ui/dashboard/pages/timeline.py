@@ -9,10 +9,10 @@ from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from commlens.analyzers.views.lines import ORDERS, Lines, pick_lines
 from commlens.analyzers.views.timeline import CollectiveDetail, Timeline
-from commlens.render.words import milliseconds, percent, size
+from commlens.render.words import counted, milliseconds, number, percent, size
 from commlens.trace.schema import MISSING
 from commlens.ui import figures
-from commlens.ui.dashboard.address import Query, one_of, read_query, whole, write_query
+from commlens.ui.dashboard.address import Query, merged, one_of, whole, write_query
 from commlens.ui.dashboard.components import chart, nothing, question, table
 from commlens.ui.dashboard.pages.ranks import NAMES
 from commlens.ui.dashboard.runs import Runs, View
@@ -66,11 +66,14 @@ def _answer(view: View) -> str:
         return f"Clocks could not be compared ({refusal}): each rank is drawn on its own clock."
     budget = report.time_budget
     sure = report.coverage.clock.uncertainty_us
-    within = f", to {sure / 1000:.3g} ms" if sure else ""
+    within = f", to {number(sure / 1000)} ms" if sure else ""
+    if len(report.ranks) == 1:
+        return "One rank, on its own clock: who waited for whom is not known."
+    ranks = counted(len(report.ranks), "rank")
     if budget.exposed_wait_ms is None or not budget.step_ms:
-        return f"{len(report.ranks)} ranks on one clock{within}."
+        return f"{ranks} on one clock{within}."
     return (
-        f"{len(report.ranks)} ranks on one clock{within}: of each step"
+        f"{ranks} on one clock{within}: of each step"
         f" {percent(budget.exposed_wait_ms, budget.step_ms)} is exposed wait and"
         f" {percent(budget.exposed_transfer_ms, budget.step_ms)} exposed transfer."
     )
@@ -121,6 +124,8 @@ def _told(close: bool, lines: Lines) -> str:
         "Each bar is a collective (above) or compute (below); thin lines join the arrivals of one collective. Click"
         " one to see all its ranks."
         if close
+        else "Each column of a line shows what share of that time the ranks of a host spent on what, on average."
+        if any(len(line.positions) > 1 for line in lines.lines)
         else "Each column of a line shows what share of that time the rank spent on what. Drag or scroll to zoom in,"
         " until single collectives appear."
     )
@@ -160,7 +165,8 @@ def _parts(times: Timeline, found: CollectiveDetail) -> Any:
     ]
     head = ["rank", "host", "issued", "arrived", "completed", "wait ms", "transfer ms", "exposed ms", ""]
     more = [nothing(f"64 of {len(found.parts)}, those that came last")] if len(found.parts) > 64 else []
-    return html.Div([table(head, rows, [False, False, *[True] * 6, False]), *more])
+    apart = [nothing("Times are of each rank's own clock: not to be compared.")] if times.refusal else []
+    return html.Div([*apart, table(head, rows, [False, False, *[True] * 6, False]), *more])
 
 
 def register(app: Dash, runs: Runs) -> None:
@@ -190,10 +196,12 @@ def register(app: Dash, runs: Runs) -> None:
         order: str,
         *rest: Any,
     ) -> Any:
+        if ctx.triggered_id is None:  # the page was put there: it shows what its address says
+            return (no_update,) * 4
         key, search, link = rest[5:]
         view = runs.view(key)
-        times, query = view.timeline, {**read_query(search), **read_query(link)}
-        now, cause = _window(times, query), ctx.triggered[0]["prop_id"] if ctx.triggered else ""
+        times, query = view.timeline, merged(search, link, key)
+        now, cause = _window(times, query), ctx.triggered[0]["prop_id"]
         selected = _selected(query)
         if cause == "timeline-figure.clickData":
             selected = _clicked(clicked)

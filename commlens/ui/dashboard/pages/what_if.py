@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, Final
 
-from dash import Dash, Input, Output, State, dcc, html
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from commlens.analyzers.findings.command import launch_line
 from commlens.analyzers.whatif.answers import Scenario
@@ -155,6 +155,8 @@ def register(app: Dash, runs: Runs) -> None:
         prevent_initial_call=True,
     )
     def moved(*given: Any) -> Any:
+        if ctx.triggered_id is None:  # the page was put there
+            return (no_update,) * 3
         values = {}
         for name, value in zip(_ALL, given[:-1], strict=True):
             known = _ALL[name][1]
