@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from job_runs import Job, Launch, execute
+from job_runs import Job, Launch, execute, torchrun
 
 from commlens.profiler.built import build_native
 
@@ -29,7 +29,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Launch:
-    """Runs a script, given as text or as a path, under torchrun on ranks of this machine."""
+    """Runs a script, given as text or as a path, under torchrun on ranks of this machine.
+
+    `as_command`: torchrun is started as a user does, not as `agent` does.
+    """
 
     def run(
         script: str | Path,
@@ -38,12 +41,15 @@ def launch(tmp_path: Path) -> Launch:
         env: Mapping[str, str | None] | None = None,
         timeout: float = 120,
         python: tuple[str, ...] = (),
+        as_command: bool = False,
     ) -> Job:
         if isinstance(script, str):
             (tmp_path / "job.py").write_text(textwrap.dedent(script))
             script = tmp_path / "job.py"
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
         ranks = ["--no-python", *python] if python else []
-        return execute([*torchrun, *ranks, str(script), *args], env or {}, tmp_path, timeout)
+        arguments = ["--standalone", f"--nproc-per-node={nproc}", *ranks, str(script), *args]
+        if as_command:
+            return execute([sys.executable, "-m", "torch.distributed.run", *arguments], env or {}, tmp_path, timeout)
+        return torchrun(arguments, env or {}, tmp_path, timeout)
 
     return run

@@ -6,11 +6,14 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from agent import Agent
 
 Launch = Callable[..., "Job"]
 _EXIT_CODE = re.compile(r"rank +: (\d+) \(.*?exitcode +: (-?\d+)", re.DOTALL)
@@ -55,13 +58,10 @@ def execute(command: list[str], env: Mapping[str, str | None], cwd: Path, timeou
 
     The recorder in Python is used, whatever was built for the user; COMMLENS_TEST_RECORDER names another for all jobs.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COMMLENS")}
-    recorder = os.environ.get("COMMLENS_TEST_RECORDER", "python")
-    merged = {**inherited, "OMP_NUM_THREADS": "1", "COMMLENS_RECORDER": recorder, **env}
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        env={name: value for name, value in merged.items() if value is not None},
+        env=_environment(env),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -72,5 +72,31 @@ def execute(command: list[str], env: Mapping[str, str | None], cwd: Path, timeou
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGTERM)  # torchrun then ends its ranks
         stdout, stderr = process.communicate(timeout=60)
-        pytest.fail(f"no end after {timeout} s\n{stdout[-2000:]}\n{stderr[-4000:]}")
+        _no_end(timeout, stdout, stderr)
     return Job(process.returncode, stdout, stderr)
+
+
+def torchrun(arguments: list[str], env: Mapping[str, str | None], cwd: Path, timeout: float = 120) -> Job:
+    """Runs a torchrun job, as `execute` runs a command."""
+    with tempfile.TemporaryDirectory(prefix="commlens-job-") as folder:
+        outputs = Path(folder, "stdout"), Path(folder, "stderr")
+        agent = Agent(arguments, _environment(env), cwd, *outputs)
+        rc = agent.wait(timeout)
+        if rc is None:
+            agent.terminate()
+            agent.wait(60)
+        stdout, stderr = (path.read_text(errors="replace") for path in outputs)
+    if rc is None:
+        _no_end(timeout, stdout, stderr)
+    return Job(rc, stdout, stderr)
+
+
+def _environment(env: Mapping[str, str | None]) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COMMLENS")}
+    recorder = os.environ.get("COMMLENS_TEST_RECORDER", "python")
+    merged = {**inherited, "OMP_NUM_THREADS": "1", "COMMLENS_RECORDER": recorder, **env}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _no_end(timeout: float, stdout: str, stderr: str) -> NoReturn:
+    pytest.fail(f"no end after {timeout} s\n{stdout[-2000:]}\n{stderr[-4000:]}")

@@ -26,8 +26,10 @@ SMALL = {
     "moe_all_to_all": ("--hidden", "64", "--tokens", "64"),
     "pipeline": ("--hidden", "64", "--layers", "2"),
 }
+# Four ranks where that is another thing: a stage between two others, and splits for several peers.
+RANKS = {"pipeline": 4, "moe_all_to_all": 4}
 JOBS = [
-    *((name, (), nproc) for name in SMALL for nproc in (2, 4)),
+    *((name, (), RANKS.get(name, 2)) for name in SMALL),
     ("ddp", ("--accumulate", "6"), 2),
     ("fsdp2", ("--no-reshard",), 2),
     ("manual_allreduce", ("--async",), 2),
@@ -158,8 +160,8 @@ def check_fsdp2(rank: Rank, model: dict[str, Any]) -> None:
     assert sum(count for (op, *_), count in steps[0].items() if op == "reduce_scatter") == 4
 
 
-@pytest.mark.parametrize("nproc", [2, 4])
-def test_spawned_ranks_are_one_run(tmp_path: Path, nproc: int) -> None:
+def test_spawned_ranks_are_one_run(tmp_path: Path) -> None:
+    nproc = 2  # each starts a process of its own for its data, which imports torch anew
     command = [sys.executable, str(SAMPLES / "spawn.py"), "--nprocs", str(nproc), "--steps", str(STEPS), "--digest"]
     command += ["--hidden", "64", "--layers", "3", "--batch", "8"]
     alone, recorded = both(lambda runs: execute(command, recording(runs), tmp_path, 240), tmp_path / "runs")

@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from job_runs import Launch, execute
+from job_runs import Launch, execute, torchrun
 from torch.distributed import HashStore
 
 from commlens.profiler.location import Agreement
@@ -85,7 +85,8 @@ def test_programs_that_are_no_job_leave_nothing(tmp_path: Path, command: list[st
 
 
 def test_a_script_under_torchrun_without_a_group_leaves_nothing(launch: Launch, tmp_path: Path) -> None:
-    job = launch(START + "say('result', os.environ['RANK'])", env={"COMMLENS": str(tmp_path / "runs")})
+    env = {"COMMLENS": str(tmp_path / "runs")}
+    job = launch(START + "say('result', os.environ['RANK'])", env=env, as_command=True)
     assert (job.rc, job.said("result"), job.warnings) == (0, ["0", "1"], [])
     assert not (tmp_path / "runs").exists()
 
@@ -337,8 +338,7 @@ def unrecorded(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What the training above prints when nothing records it."""
     folder = tmp_path_factory.mktemp("unrecorded")
     (folder / "job.py").write_text(TRAIN)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    job = execute([*torchrun, str(folder / "job.py")], {}, folder)
+    job = torchrun(["--standalone", "--nproc-per-node=2", str(folder / "job.py")], {}, folder)
     assert job.rc == 0
     return job.said("result")
 
@@ -409,7 +409,7 @@ ENDINGS = {
 def test_the_exit_code_is_that_of_the_job(launch: Launch, tmp_path: Path, ending: str) -> None:
     end, expected, kept = ENDINGS[ending]
     plain = launch(INIT + ENDING.format(end=end).replace("2.5", "0.1"))
-    job = launch(INIT + ENDING.format(end=end), env={"COMMLENS": str(tmp_path / "runs")})
+    job = launch(INIT + ENDING.format(end=end), env={"COMMLENS": str(tmp_path / "runs")}, as_command=True)
     assert expected is None or plain.exit_codes[0] == expected
     assert (job.rc, job.exit_codes[0], job.warnings) == (plain.rc, plain.exit_codes[0], [])
     found = rows(open_run(tmp_path / "runs"))

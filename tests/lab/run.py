@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from agent import Agent
 from lab import board, plan
 from lab.calibration import write_healthy
 from lab.scenario import HANGS, Scenario
@@ -99,21 +98,16 @@ def torchrun(
     """
     # torchrun must not be the one who ends a job whose rank is gone: on many hosts it would not see that either.
     patience = ["--monitor-interval", "60" if hangs else "0.2"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *patience]
-    with tempfile.TemporaryDirectory(prefix="commlens-lab-") as meet, tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            [*launcher, str(script), *args],
-            env={**_environment(), **env, board.VARIABLE: meet},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    arguments = ["--standalone", f"--nproc-per-node={ranks}", *patience, str(script), *args]
+    with tempfile.TemporaryDirectory(prefix="commlens-lab-") as folder:
+        meet, output = Path(folder), Path(folder, "output.txt")
+        agent = Agent(arguments, {**_environment(), **env, board.VARIABLE: folder}, Path.cwd(), output, output)
         try:
-            killed = not _wait(process, Path(meet), timeout_s, hangs)
+            killed = not _wait(agent, meet, timeout_s, hangs)
         finally:
-            _end(process, Path(meet))
-        output.seek(0)
-        late = [float(path.read_text()) for path in Path(meet).glob(f"{board.LATE}*")]
-        return Ended(process.returncode, output.read(), killed, max(late, default=0.0))
+            rc = _end(agent, meet)
+        late = [float(path.read_text()) for path in meet.glob(f"{board.LATE}*")]
+        return Ended(rc, output.read_text(), killed, max(late, default=0.0))
 
 
 def _environment() -> dict[str, str]:
@@ -124,27 +118,26 @@ def _environment() -> dict[str, str]:
     return {**inherited, **fixed, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _wait(process: subprocess.Popen[bytes], meet: Path, timeout_s: float, hangs: bool) -> bool:
+def _wait(agent: Agent, meet: Path, timeout_s: float, hangs: bool) -> bool:
     """Whether the job ended by itself."""
     deadline = time.monotonic() + timeout_s
-    while process.poll() is None and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if agent.wait(0.05) is not None:
+            return True
         if hangs and (meet / board.STUCK).exists():
             time.sleep(SETTLE_S)
-            return process.poll() is not None
-        time.sleep(0.05)
-    return process.poll() is not None
+            break
+    return agent.wait() is not None
 
 
-def _end(process: subprocess.Popen[bytes], meet: Path) -> None:
-    """Kills the ranks, by the ids they wrote down, then torchrun."""
-    if process.poll() is not None:
-        return
+def _end(agent: Agent, meet: Path) -> int:
+    """Kills the ranks, by the ids they wrote down, then torchrun; its exit code."""
+    if (rc := agent.wait()) is not None:
+        return rc
     for file in meet.glob(f"{board.PID}*"):
         with suppress(ProcessLookupError, ValueError):
             os.kill(int(file.read_text()), signal.SIGKILL)
-    process.terminate()  # it ends whatever else it started
-    try:
-        process.wait(45)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    agent.terminate()  # it ends whatever else it started
+    while (rc := agent.wait(45)) is None:
+        agent.kill()
+    return rc
