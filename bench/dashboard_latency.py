@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -73,7 +74,8 @@ class Session:
         options = Options()
         for flag in FLAGS:
             options.add_argument(flag)
-        self.browser = webdriver.Chrome(options=options)
+        options.binary_location = shutil.which("chromium") or ""
+        self.browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
         self.browser.set_script_timeout(90)
         self.times: defaultdict[str, list[float]] = defaultdict(list)
         self.marks = 0
@@ -93,8 +95,12 @@ class Session:
     def open(self, title: str) -> None:
         """Go to a page by its link."""
         act = f"[...document.querySelectorAll('#nav a')].find(link => link.textContent === '{title}').click()"
-        until = f"document.querySelector('#page h1') && document.querySelector('#page h1').textContent === '{title}'"
-        self._note("page", self.browser.execute_async_script(TIMED, act, until))
+        until = f"document.querySelector('#page h1')?.textContent === '{title}'"
+        if title == "Data":
+            until += " && document.querySelector('#data-rows p')"
+        ms = self.browser.execute_async_script(TIMED, act, until)
+        print(f"{title}: {ms:.0f} ms", file=sys.stderr)
+        self._note("page", ms)
 
     def redraw(self, kind: str, act: str, figure: str) -> None:
         """Do something that draws a figure anew."""

@@ -93,6 +93,6 @@ def _show(calibration: Calibration) -> None:
     for entry in calibration.entries:
         factor = busbw_factor(entry.op, entry.group_size) or 0.0
         for bytes, time in zip(entry.bytes, entry.time_us, strict=True):
-            rate = f"{factor * bytes / time / 1e3:.3g}"
+            rate = number(factor * bytes / time / 1e3)
             table.add_row(entry.op, ranks_label(entry.ranks), entry.scope, size(bytes), number(time), rate)
     open_console(sys.stdout).print(table)

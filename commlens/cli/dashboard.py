@@ -33,10 +33,10 @@ def dashboard(
     Example: commlens dashboard commlens-runs --port 8050
     """
     from commlens.cli.runs import newest
-    from commlens.errors import UsageError
+    from commlens.errors import CommlensError, UsageError
 
     try:
-        from commlens.ui.dashboard.app import make_app
+        from commlens.ui.dashboard.app import create_app
         from commlens.ui.dashboard.server import guard, is_loopback, make_server, new_token, serve
     except ImportError as error:
         raise UsageError(f"the dashboard needs {error.name}; next: pip install 'commlens[ui]'") from error
@@ -45,10 +45,15 @@ def dashboard(
     local = is_loopback(host)
     secret = new_token() if token or not local else None
     store = Runs(runs or [newest()])
-    app = make_app(store)
+    app = create_app(store)
     guard(app.server, secret, local_only=local)
     server = make_server(app, host, port)
-    store.view(store.keys[0])  # so that a run that cannot be read is said here, and the first page is there at once
+    try:
+        store.view(store.keys[0])  # so that a run that cannot be read is said here, and the first page is there at once
+    except CommlensError as error:
+        if len(store.keys) == 1:
+            raise
+        print(f"commlens: {error}; the other runs are shown", file=sys.stderr)  # noqa: T201
     stopped = threading.Event()
     threading.Thread(target=store.follow, args=(stopped,), daemon=True, name="follow").start()
     typer.echo(_address(host, server.port, secret))

@@ -108,6 +108,7 @@ def _swept(text: str) -> list[Change]:
     Raises:
         UsageError: It is no sweep.
     """
+    from commlens.analyzers.numerals import plain
     from commlens.errors import UsageError
     from commlens.trace.change_kinds import BY_NAME
     from commlens.trace.change_values import count as count_of
@@ -129,7 +130,7 @@ def _swept(text: str) -> list[Change]:
     values = [low * (high / low) ** (step / (count - 1)) for step in range(count)]
     kind = BY_NAME.get(name)
     whole = kind is not None and kind.read in (count_of, count_or_none)
-    written = [f"{value:.0f}" if whole else f"{value:.3g}" for value in values]
+    written = [f"{value:.0f}" if whole else plain(value) for value in values]
     return [parse(f"{name}={factor}{each}") for each in dict.fromkeys(written)]
 
 

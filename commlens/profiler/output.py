@@ -14,7 +14,7 @@ import numpy as np
 from commlens.profiler import live
 from commlens.profiler.counters.readings import devices_and_words
 from commlens.profiler.location import Agreement, make_run_folder
-from commlens.trace.schema import DTYPES, MISSING, OPS, PHASES, SOURCES, TIMINGS
+from commlens.trace.schema import ALIVE_EVERY_S, DTYPES, MISSING, OPS, PHASES, SOURCES, TIMINGS
 from commlens.trace.writer import RankWriter, write_run_info
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Output:
         self._writer: RankWriter | None = None
         self.run_id = ""
         self._written = 0
+        self._signed_ns = 0
 
     def agreed_name(self) -> str:
         """The run's name, as soon as the ranks agree; any thread may wait for it."""
@@ -54,6 +55,7 @@ class Output:
         if self._writer is None and self._agreement is not None:
             self.run_id, self._agreement = self._agreement.run_id(), None
             self._writer = self._open(self.run_id)
+            self._writer.sign(time.time_ns())  # readers know by it that this recorder leaves signs
         return self._writer is not None
 
     def _open(self, run_id: str) -> RankWriter:
@@ -127,16 +129,22 @@ class Output:
     def add_overhead(
         self, time_ns: int, events: int, hook_ns: int, dropped: int, cpu_from_ns: int, under_way: bool
     ) -> None:
-        """The row of this flush; nothing is written for a second in which nothing is under way.
+        """The row of this flush, which is a sign of life too: it tells a rank that hangs from one that was killed.
 
-        Where something is, the row is a sign of life: it tells a rank that hangs from one that was killed.
+        A second in which nothing is under way gets no row; then a sign in place of the last one, each few seconds.
         """
         if not (events or hook_ns or dropped or under_way):
+            self._sign(time_ns)
             return
         values = (time_ns, events, hook_ns, time.thread_time_ns() - cpu_from_ns, dropped, self._written)
         names = ("time_ns", "events", "hook_ns", "flush_ns", "dropped", "written_bytes")
-        self._written = 0
+        self._written, self._signed_ns = 0, time_ns
         self._append("overhead", {name: np.array([value]) for name, value in zip(names, values, strict=True)})
+
+    def _sign(self, time_ns: int) -> None:
+        if self._writer is not None and time_ns - self._signed_ns >= 1e9 * ALIVE_EVERY_S:
+            self._writer.sign(time_ns)
+            self._signed_ns = time_ns
 
     def add_held(self, time_ns: int, held_ns: int) -> None:
         """A row of `overhead` for what deep windows held the job for."""

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from commlens.analyzers import Report
 from commlens.analyzers.abstentions import name_ranks
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Action, Evidence, Finding, Predicted
 from commlens.analyzers.track_record import changed_names
 from commlens.render.compared import compared
@@ -139,4 +140,4 @@ def _record(report: Report, action: Action) -> str | None:
     said = f"tried {times} before on this account, confirmed {track.confirmed} of {track.tried}"
     if track.error_percent is None:
         return said
-    return f"{said}; predicted gains were off by {track.error_percent:.2g} % of the step (median)"
+    return f"{said}; predicted gains were off by {plain(track.error_percent, 2)} % of the step (median)"

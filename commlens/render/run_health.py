@@ -70,10 +70,15 @@ def _ending(health: Health) -> str:
     broken = [each for each in health.endings if not each.ended and not each.running]
     parts = [f"{name_ranks(running)} still running"] if running else []
     if broken:
-        parts.append(f"{name_ranks(e.rank for e in broken)} wrote no end{_silence(broken)}: killed, or hanging")
+        parts.append(f"{name_ranks(e.rank for e in broken)} wrote no end{_silence(broken)}: {_became(broken)}")
     if health.hangs:
         parts.append(f"the report's first findings: {', '.join(health.hangs)}")
     return "; ".join(parts) or "every rank ended as it should"
+
+
+def _became(broken: list[Ending]) -> str:
+    signed = all(each.signs for each in broken)
+    return "killed, or frozen as a whole" if signed else "killed, frozen, or busy in its own code"
 
 
 def _silence(broken: list[Ending]) -> str:

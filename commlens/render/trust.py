@@ -6,6 +6,7 @@ from rich.table import Table
 
 from commlens.analyzers import Abstention, Report
 from commlens.analyzers.coverage import Clock
+from commlens.analyzers.numerals import plain
 from commlens.render.nccl import device_words
 from commlens.render.windows import window_words
 from commlens.render.words import counted, milliseconds, number, pairs, percent, size
@@ -91,7 +92,7 @@ def own_cost(report: Report) -> str:
     if cost.us_per_collective is None:
         return "not measured"
     part = "" if cost.trampoline_known else ", the call into Python not included"
-    share = f"; at most {cost.percent_of_step:.2g} % of a step" if cost.percent_of_step is not None else ""
+    share = f"; at most {plain(cost.percent_of_step, 2)} % of a step" if cost.percent_of_step is not None else ""
     windows = f"; the job stood still {milliseconds(cost.windows_ms)} ms for deep windows" if cost.windows_ms else ""
     how = "native" if report.run.sources == ("native",) else "Python"
     better = ", which commlens build makes native" if how == "Python" and (cost.percent_of_step or 0) >= _DEAR else ""

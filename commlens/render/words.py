@@ -55,7 +55,7 @@ def number(value: float | None) -> str:
         return NOT_KNOWN
     if 0 < value < 0.001:
         return "<0.001"
-    return f"{value:,.0f}" if value >= 1000 else f"{round(value, 3):.3g}"
+    return f"{value:,.0f}" if value >= 999.5 else f"{round(value, 3):.3g}"
 
 
 def counted(count: int, word: str) -> str:

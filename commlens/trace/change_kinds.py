@@ -72,6 +72,7 @@ KINDS: Final = (
         LOSSY,
         f"{_IN_CODE}; DDP's gradients with ddp.comm_hook",
     ),
+    # Exact where it says how NCCL, Gloo and the like move bytes: see Change.risk.
     Kind(ENV, "NAME=VALUE", values.word, "an environment variable of every rank", NEEDS_PERSON),
     Kind("link.bandwidth", f"{_SCALED} GB/s", values.scaled("GB/s"), "a faster or slower link", NEEDS_PERSON, _NO_KNOB),
     Kind("link.latency", f"{_SCALED} us", values.scaled("us"), "a link with other latency", NEEDS_PERSON, _NO_KNOB),

@@ -54,7 +54,13 @@ class Change:
         """One of `RISKS`."""
         uncompressed = self.name == "ddp.comm_hook" and self.value == Hook("none")
         by_library = self.name.startswith(ENV) and self.name.removeprefix(ENV).startswith(_OF_LIBRARIES)
-        return EXACT if uncompressed or by_library else self.kind.risk
+        return EXACT if uncompressed or (by_library and not self._may_corrupt) else self.kind.risk
+
+    @property
+    def _may_corrupt(self) -> bool:
+        """NCCL's LL128, where it is not NCCL that chooses it: wrong bytes on hardware that does not support it."""
+        value = str(self.value).upper()
+        return self.name == f"{ENV}NCCL_PROTO" and "LL128" in value and not value.startswith("^")
 
     @property
     def variable(self) -> str | None:

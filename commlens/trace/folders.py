@@ -10,9 +10,11 @@ from typing import Any, Final, TypeGuard
 
 from commlens.errors import DamagedRunError, NewerFormatError, RunNotFoundError
 from commlens.trace.rank import Rank
-from commlens.trace.schema import FORMAT_VERSION, RANK_FILE, RUN_FILE
+from commlens.trace.schema import ALIVE_FILE, FORMAT_VERSION, RANK_FILE, RUN_FILE
+from commlens.trace.shapes import with_known_shapes
 
 _RANK_FOLDER: Final = re.compile(r"rank-(\d{5,7})")
+_SIGN: Final = 21  # bytes of a sign of life
 
 
 @dataclass
@@ -173,7 +175,19 @@ def _read_rank(folder: RunFolder, path: Path, number: int) -> None:
     if not _is_int(info.get("rank")) or info["rank"] != number:
         _drop(folder, number, f"{path / RANK_FILE} is damaged (it does not say rank {number})")
         return
-    folder.ranks[number] = Rank(number, path, info)
+    info, damaged = with_known_shapes(info)
+    if damaged:
+        folder.notes.append(f"{path / RANK_FILE} is damaged: not used of it: {', '.join(damaged)}")
+    folder.ranks[number] = Rank(number, path, info | _last_sign(path / ALIVE_FILE))
+
+
+def _last_sign(path: Path) -> dict[str, int]:
+    """`alive_ns`, the last sign of life of a rank without an end; nothing where its recorder kept none."""
+    try:
+        text = path.read_bytes()[:_SIGN].strip()
+    except FileNotFoundError:
+        return {}
+    return {"alive_ns": int(text)} if text.isdigit() else {}
 
 
 def _drop_other_runs(folder: RunFolder) -> None:

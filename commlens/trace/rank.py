@@ -23,7 +23,7 @@ class Rank:
     Attributes:
         rank: Global rank.
         path: Folder of the rank.
-        info: Content of rank.json.
+        info: Content of rank.json; `alive_ns` with it, where the rank has no end and its recorder left signs of life.
         truncated: Tables read so far whose file is damaged or ends within a batch.
         device_times: How far NCCL's plugin told when collectives ran, once they were read; None where it was not there.
         notes: What a reader of results should know of deep windows and NCCL's operations, as far as they were read;

@@ -19,6 +19,8 @@ MISSING: Final = -1
 
 RUN_FILE: Final = "run.json"
 RANK_FILE: Final = "rank.json"
+ALIVE_FILE: Final = "alive"  # in a rank's folder until it ends: its recorder's last sign of life, ns of its clock
+ALIVE_EVERY_S: Final = 5.0  # while nothing else is written
 RANK_FOLDER: Final = "rank-{rank:05d}"
 TABLE_FILE: Final = "{table}.arrows"
 WINDOW_FILE: Final = "window-{step}.kineto.json.gz"  # in a rank's folder: torch.profiler's trace of a deep window

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from commlens.trace.columns import names_to_arrow, to_arrow
 from commlens.trace.schema import (
+    ALIVE_FILE,
     FORMAT_VERSION,
     RANK_FILE,
     RANK_FOLDER,
@@ -58,6 +59,7 @@ class RankWriter:
             raise FileExistsError(f"{self.path} already holds the tables of another process")
         self._streams: dict[str, _Stream] = {}
         self._failed = self._closed = False
+        self._alive = -1
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Writes or replaces rank.json; readers see the old or the new one, never a part.
@@ -99,6 +101,19 @@ class RankWriter:
         self._failed = False
         return written
 
+    def sign(self, time_ns: int) -> None:
+        """Notes that the rank lives, over the note before: the file does not grow.
+
+        Raises:
+            OSError: It cannot be written.
+            RuntimeError: The writer is closed.
+        """
+        if self._closed:
+            raise RuntimeError(f"the writer of {self.path} is closed")
+        if self._alive < 0:
+            self._alive = os.open(self.path / ALIVE_FILE, os.O_WRONLY | os.O_CREAT, 0o666)
+        os.pwrite(self._alive, b"%020d\n" % time_ns, 0)
+
     def close(self, compact: bool = True) -> None:
         """Ends the streams; a second call does nothing. A full disk loses no row and raises nothing.
 
@@ -108,6 +123,9 @@ class RankWriter:
         if self._closed:
             return
         self._closed = True
+        self._let_go_of_signs()
+        with contextlib.suppress(OSError):
+            (self.path / ALIVE_FILE).unlink(missing_ok=True)  # rank.json says from now on how it ended
         for table, stream in self._streams.items():
             stream.finish()
             if compact:
@@ -117,8 +135,15 @@ class RankWriter:
     def abandon(self) -> None:
         """Lets go of the files without writing: for the child of a fork, whose parent goes on."""
         self._closed = True
+        self._let_go_of_signs()
         for stream in self._streams.values():
             stream.let_go()
+
+    def _let_go_of_signs(self) -> None:
+        if self._alive >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._alive)
+        self._alive = -1
 
 
 def write_rank_info(folder: Path, info: Mapping[str, Any]) -> None:

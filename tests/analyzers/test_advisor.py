@@ -111,6 +111,20 @@ def test_where_the_network_is_scarce_lossless_comes_before_16_bits_before_less(t
     assert order[0] == "exact" or "exact" not in order
 
 
+def test_more_loss_is_worth_what_it_adds_to_16_bits_and_comes_after_them(tmp_path: Path) -> None:
+    """A hook takes the place of another: both are not set together."""
+    report = slow(tmp_path, 0.5)
+    found = {finding.id: finding for finding in report.findings}
+    bits, low_rank = of(report, "half-gradients"), of(report, "powersgd")
+    assert bits.predicted is not None and low_rank.predicted is not None
+    added = low_rank.predicted.gain_ms - bits.predicted.gain_ms
+    assert found["compression"].ceiling_ms == pytest.approx(added, abs=1e-3)
+    assert " ms more of each " in found["compression"].title
+    assert found["compression"].actions[0].predicted == low_rank.predicted  # the action is the whole change
+    assert [id for id in found if id in ("wire-dtype", "compression")] == ["wire-dtype", "compression"]
+    assert found["wire-dtype"].ceiling_ms == pytest.approx(bits.predicted.gain_ms, abs=1e-3)
+
+
 def test_hooks_that_hang_over_gloo_are_not_advised_there(tmp_path: Path) -> None:
     report = slow(tmp_path, 0.5, backend="gloo")
     assert of(report, "half-gradients").verdict == "advised"

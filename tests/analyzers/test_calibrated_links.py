@@ -9,6 +9,7 @@ import pytest
 from synthetic import MS, START, Collective, Phase, RankTruth, write_run
 
 import commlens
+from commlens.analyzers.findings.looked_for import SLOW, looked_for
 from commlens.trace.calibration import INTRA, Calibration, CalibrationEntry, MadeWith
 
 STEPS, STEP_MS = 12, 100
@@ -48,3 +49,20 @@ def test_links_are_held_against_a_calibration(tmp_path: Path, spans: list[tuple[
         assert found[0].title == "all groups run at 40 % of their calibrated speed"
         assert found[0].ceiling_ms == pytest.approx(30, abs=2)
     assert not any(each.id == "slow-link" for each in commlens.analyze(run).findings)
+
+
+@pytest.mark.parametrize(("second", "compared"), [((50, 75), True), ((20, 45), False)])
+def test_what_is_not_held_against_a_calibration_is_said(
+    tmp_path: Path, second: tuple[int, int], compared: bool
+) -> None:
+    run = commlens.open_run(write_run(tmp_path / "run", {0: rank([(20, 45), second]), 1: rank([(20, 45), second])}))
+    report = commlens.analyze(
+        dataclasses.replace(run, calibration=Calibration("test", MadeWith("2.13", "gloo"), (PEAK,)))
+    )
+    told = [each for each in report.abstentions if each.analysis == "calibrated-links"]
+    assert (dict(looked_for(report))[SLOW], not told) == (None if compared else "see the end", compared)
+    if told:
+        assert told[0].reason.startswith("transfers of group 0 (desc 0) run beside each other")
+    without = commlens.analyze(run)
+    assert not any(each.analysis == "calibrated-links" for each in without.abstentions)
+    assert "there is no calibration" in str(dict(looked_for(without))[SLOW])

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import MS, START, Collective, collective_columns
 
+import commlens
 from commlens.analyzers.across.communicators import find_communicators
 from commlens.analyzers.across.matching import match
 from commlens.analyzers.across.progress import Progress, RankProgress
@@ -22,7 +23,7 @@ from commlens.analyzers.findings.naming import seconds, size, step_of
 from commlens.analyzers.ranks import rank_facts
 from commlens.analyzers.report import Abstention, Finding
 from commlens.trace import RankWriter, open_run, write_run_info
-from commlens.trace.schema import MISSING, PHASES
+from commlens.trace.schema import ALIVE_FILE, MISSING, PHASES
 
 SECOND = 1000 * MS
 KINDS = {
@@ -38,11 +39,12 @@ WORLD = (0, 1, 2, 3)
 
 @dataclass(frozen=True)
 class Told:
-    """What one rank recorded: rows with their peers, when its recorder made notes, when its process ended."""
+    """What one rank recorded: rows with their peers, when its recorder made notes, its last sign of life, its end."""
 
     rows: Sequence[Collective] = ()
     peers: Sequence[int] = ()
     notes: Sequence[int] = ()
+    alive: int | None = None
     ended: int | None = None
     groups: dict[str, tuple[int, ...]] = field(default_factory=lambda: {"0": WORLD})
     optimizer_ends: Sequence[int] = ()
@@ -84,6 +86,8 @@ def write(path: Path, ranks: dict[int, Told], world_size: int = 4) -> Path:
         if told.optimizer_ends:
             writer.append("phases", optimizer_steps(told.optimizer_ends))
         writer.close()
+        if told.alive is not None:
+            (path / f"rank-{number:05d}" / ALIVE_FILE).write_text(f"{told.alive:020d}\n")
     return path
 
 
@@ -280,7 +284,7 @@ def waiting(kinds: str = "a" * 20, stood: int = 60 * SECOND, **told: Any) -> Tol
 def test_a_rank_that_is_gone(tmp_path: Path) -> None:
     """By how much its recording stops earlier, whatever its host's clock says."""
     late = 7 * SECOND
-    gone = Told(calls("a" * 19, start=START + late), notes=[at(19) + late], machine="there")
+    gone = Told(calls("a" * 19, start=START + late), notes=[at(19) + late], alive=at(19) + late, machine="there")
     finding = only(tmp_path, {0: waiting(), 1: waiting(), 2: gone, 3: waiting()})
     assert (finding.id, finding.ranks, finding.confidence) == ("hang", (2,), "medium")
     assert finding.title == (
@@ -339,6 +343,23 @@ def test_a_rank_that_lives_but_does_not_come(tmp_path: Path) -> None:
     )
 
 
+def test_a_quiet_rank_with_signs_of_life_is_alive(tmp_path: Path) -> None:
+    """It stands in its own code: no collective of it is under way."""
+    busy = Told(calls("a" * 19), notes=[at(19)], alive=at(19) + 55 * SECOND)
+    finding = only(tmp_path, {0: waiting(), 1: waiting(), 2: busy, 3: waiting()})
+    assert finding.title.startswith("rank 2 was alive but did not come: ranks 0-1, 3 waited 59.5 s in")
+    assert "py-spy dump --pid 102" in finding.actions[0].text
+    assert "dmesg" not in finding.actions[0].text
+
+
+def test_a_quiet_rank_of_an_older_recorder_may_be_busy(tmp_path: Path) -> None:
+    """It left no signs of life while it issued nothing."""
+    finding = only(tmp_path, {rank: waiting() for rank in WORLD} | {2: Told(calls("a" * 19), notes=[at(19)])})
+    assert finding.title.startswith("rank 2 was gone, or busy in its own code (the recording stops 59.5 s before that")
+    text = finding.actions[0].text
+    assert text.index("py-spy dump --pid 102") < text.index("Where there is no such process: the exit code") < len(text)
+
+
 def test_without_signs_of_life_neither_is_claimed(tmp_path: Path) -> None:
     ended = at(19) + 11 * SECOND
     ranks = {rank: waiting(notes=[at(19) + SECOND // 2], ended=ended) for rank in WORLD}
@@ -393,7 +414,7 @@ def test_groups_entered_in_opposite_order(tmp_path: Path) -> None:
 def test_a_chain_is_followed_to_its_root(tmp_path: Path) -> None:
     """Rank 3 waits for 2 in the tensor-parallel group, 2 for 0 in the data-parallel one, 0 is gone, 1 waits for 0."""
     groups = {"0": WORLD, "tp": (2, 3), "dp": (0, 2), "tp0": (0, 1)}
-    ranks = {0: Told(calls("a" * 20), notes=[at(20)], groups=groups)}
+    ranks = {0: Told(calls("a" * 20), notes=[at(20)], alive=at(20), groups=groups)}
     for rank, group in ((1, "tp0"), (2, "dp"), (3, "tp")):
         stand = replace(KINDS["b"], issued_ns=at(20), group=group, seq=0)
         notes = [at(20) + k * SECOND for k in range(1, 40 + rank)]
@@ -451,7 +472,7 @@ def test_who_does_not_come_is_named_whatever_the_clocks_say(
         came = rank not in absent
         rows = calls("ab" * 20 + "c", start=START + clock, open_=1)[: None if came else 40 - lost]
         notes = [rows[-1].issued_ns + SECOND // 2 + k * SECOND for k in range(stood if came else 1)]
-        ranks[rank] = Told(rows, notes=notes, machine=f"host{rank}")
+        ranks[rank] = Told(rows, notes=notes, alive=None if came else notes[0], machine=f"host{rank}")
     finding = only(tmp_path_factory.mktemp("run"), ranks)
     assert finding.ranks == tuple(sorted(absent))
     assert " gone (the recording stops " in finding.title
@@ -605,3 +626,15 @@ def test_the_step_of_a_collective(tmp_path: Path) -> None:
     told = Told(calls("a" * 12), optimizer_ends=[at(seq) for seq in (2, 4, 6, 8)])
     facts = rank_facts(open_run(write(tmp_path, {0: told}, 1)).ranks[0])
     assert [step_of(facts, row) for row in range(12)] == [None] * 4 + [2, 2, 3, 3, 4, 4, 4, 4]
+
+
+def test_what_is_to_be_run_again_is_the_jobs_own_command(tmp_path: Path) -> None:
+    """The whole analysis knows it."""
+    gone = Told(calls("a" * 19), notes=[at(19)], alive=at(19))
+    wrong = all_do("abcabcabcabc", r2="abcabcbcabc")
+    for name, ranks, before in (
+        ("hang", {0: waiting(), 1: waiting(), 2: gone, 3: waiting()}, ""),
+        ("desync", wrong, "TORCH_DISTRIBUTED_DEBUG=DETAIL "),
+    ):
+        finding = commlens.analyze(open_run(write(tmp_path / name, ranks))).findings[0]
+        assert (finding.id, finding.actions[0].verify) == (name, f"{before}commlens run -- python train.py")

@@ -15,7 +15,7 @@ from commlens.analyzers.health.recording import FACT, FAILURE, GOOD, WARNING, He
 from commlens.analyzers.health.sights import GLOO_MESSAGES, GLOO_NATIVE, GLOO_SYNCHRONOUS, NCCL_BARE
 from commlens.analyzers.settings.setting import BREAKS
 from commlens.analyzers.stages import examine
-from commlens.trace.schema import MISSING
+from commlens.trace.schema import ALIVE_FILE, MISSING
 
 SECOND = 1_000_000_000
 
@@ -66,6 +66,16 @@ def test_a_rank_that_wrote_a_moment_ago_still_runs(tmp_path: Path) -> None:
     assert [each.running for each in running.endings] == [False, True]
     assert (silent.levels["ending"], silent.healthy) == (FAILURE, False)
     assert silent.endings[1].silent_s == pytest.approx(60)
+
+
+@pytest.mark.parametrize(("sign_s", "running"), [(55, True), (20, False)])
+def test_a_rank_that_only_computes_still_runs(tmp_path: Path, sign_s: int, running: bool) -> None:
+    """Its recorder notes that it lives, though it issued nothing for a minute."""
+    write_healthy(tmp_path, rank(end=None))
+    (tmp_path / "rank-00001" / ALIVE_FILE).write_text(f"{LAST_NS + sign_s * SECOND:020d}\n")
+    found = health(tmp_path, after_s=60)
+    assert (found.endings[1].running, found.endings[1].signs) == (running, True)
+    assert (found.levels["ending"] == FAILURE) is not running
 
 
 def test_a_job_that_hung(tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ def test_a_rank_that_pauses_now_and_then_is_a_stall(rank: int) -> None:
     assert finding.steps == (4, 11, 18, 25, 32)
 
 
+def test_one_pause_is_told_as_one() -> None:
+    job = even_job(steps=34)
+    work = job.work.copy()
+    work[1, 20, 2] += 2000 * MS
+    (finding,) = findings(replace(job, work=work))
+    assert finding.title.startswith("rank 1 pauses now and then (once, 1500 ms): ")
+
+
 def test_a_slow_host_is_named_as_one() -> None:
     job = even_job(hosts=("a", "a", "b", "b"))
     (finding,) = findings(slower(slower(job, 2, 12 * MS), 3, 12 * MS))

@@ -243,6 +243,34 @@ def test_a_recorded_fsdp_job_becomes_its_model(tmp_path: Path, kept: tuple[int, 
         assert scenario.predicted.step_ms == pytest.approx(step_ms(changed(same, text)), rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("op", "ranks", "calls", "synchronous"),
+    [
+        ("all_gather", [1], 1, True),  # its core was taken away
+        ("reduce_scatter", [1], 3, True),
+        ("all_gather", [0, 1], 1, True),
+        ("reduce_scatter", [0, 1], 3, False),  # waited for later, as on GPUs
+        ("all_gather", [0, 1], 6, False),
+    ],
+)
+def test_one_call_that_took_longer_to_return_is_no_asynchronous_job(
+    tmp_path: Path, op: str, ranks: list[int], calls: int, synchronous: bool
+) -> None:
+    """Half a millisecond of the thread's own between issue and wait, in every step."""
+    truths, steps = fsdp_truths(SIZES, 1, 1, 10, 20), 12
+    for rank in ranks:
+        rows = truths[rank].collectives
+        own = [place for place, row in enumerate(rows) if row.op == op]
+        for place in (own[each] for step in range(steps) for each in range(step * len(own) // steps, len(own))[:calls]):
+            waited, stood = rows[place].waited_ns + MS // 2, rows[place].blocked_ns - MS // 2
+            rows[place] = replace(rows[place], waited_ns=waited, blocked_ns=stood)
+    found = simulator_of(commlens.open_run(write_run(tmp_path / "run", truths)))
+    assert found.baseline is not None
+    assert found.baseline.model.units is not None
+    assert found.baseline.model.units.synchronous is synchronous
+    assert (found.scenario(parse_all("fsdp.prefetch=1")).predicted is None) is synchronous
+
+
 def test_what_usually_matters_is_asked_of_fsdp(tmp_path: Path) -> None:
     truths = fsdp_truths(SIZES, 1, 1, 10, 20)
     found = simulator_of(commlens.open_run(write_run(tmp_path / "run", truths)))

@@ -13,6 +13,7 @@ from commlens import Report, analyze, open_run
 from commlens.analyzers.recent import ENDED, RUNNING, SILENT, recent, step_to_come
 from commlens.analyzers.windows import NEVER, unfit_steps, window_lines
 from commlens.trace import RankWriter, write_run_info
+from commlens.trace.schema import ALIVE_FILE
 
 STEPS = 30
 SLOW = range(9, 15)  # steps that take ten times as long: torch.profiler was on, or writing its file
@@ -147,6 +148,9 @@ def test_what_a_run_does_now(tmp_path: Path) -> None:
         first, second = recent(run, end + later_s * 1000 * MS).ranks
         assert (first.state, second.state) == (state, ENDED)
         assert (first.steps_ended, first.step_ms, first.silent_s) == (STEPS, 10, later_s)
+    (run.ranks[0].path / ALIVE_FILE).write_text(f"{end + 58_000 * MS:020d}\n")  # it computes for a minute
+    first = recent(open_run(path), end + 60_000 * MS).ranks[0]
+    assert (first.state, first.silent_s) == (RUNNING, 2)
     assert first.standstill == pytest.approx(2 * 28 / (10 * 22 + 100 * 6), rel=1e-6)
     assert recent(run, end).ranks[0].per_second == pytest.approx(STEPS / 10)
     assert not recent(run, end).ended

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import commlens
-from healthy_run import ENVIRONMENT, rank, write_healthy
+from healthy_run import ENVIRONMENT, LAST_NS, rank, write_healthy
 
 from commlens.analyzers.health.machine import Built, Network, Torch, Trial
 from commlens.analyzers.health.sights import sights
@@ -28,6 +28,7 @@ from commlens.render.machine import (
     versions_part,
 )
 from commlens.render.words import open_console
+from commlens.trace.schema import ALIVE_FILE
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
@@ -105,8 +106,12 @@ def test_a_run_that_was_killed(
     text = " ".join(capsys.readouterr().out.split())
     assert "FAIL ranks 2 of 4; nothing is known of ranks 2-3 next: give every part" in text
     assert "FAIL end rank 1 wrote no end, the last sign" in text
+    assert ": killed, frozen, or busy in its own code" in text  # recorders used to leave no signs of that
     assert "Not healthy: 2 checks failed, 0 warnings." in text
     assert said(monkeypatch, capsys, run)["healthy"] is False
+    (run / "rank-00001" / ALIVE_FILE).write_text(f"{LAST_NS:020d}\n")
+    assert commlens(monkeypatch, "doctor", run) == 1
+    assert ": killed, or frozen as a whole" in " ".join(capsys.readouterr().out.split())
 
 
 def test_no_run_and_what_may_not_be_read_are_one_line(

@@ -112,6 +112,9 @@ def test_the_table_is_whole() -> None:
         ("ddp.comm_hook=none", "exact"),
         ("ddp.comm_hook=fp16", "lossy"),
         ("env.NCCL_ALGO=Tree", "exact"),
+        ("env.NCCL_PROTO=LL128", "needs a person"),  # may corrupt data
+        ("env.NCCL_PROTO=Simple,LL128", "needs a person"),
+        ("env.NCCL_PROTO=^LL128", "exact"),
         ("env.SEED=3", "needs a person"),
         ("ddp.no_sync_every=2", "needs a person"),
         ("overlap=perfect", "research only"),

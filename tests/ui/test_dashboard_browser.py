@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ui.runs_to_show import KINDS, faulty, growing
+from ui.runs_to_show import KINDS, faulty, growing, healthy
 
 from commlens.ui.dashboard.app import create_app
 from commlens.ui.dashboard.pages import PAGES
@@ -213,6 +213,32 @@ def test_another_run_is_chosen_and_compared(site: Callable[..., Site], tmp_path:
     assert len(shown.text("#compare-body .verdict")) > 30
     shown.browser.execute_script("dash_clientside.set_props('run', {value: 'two'})")
     shown.until("return location.search === '?run=two'")
+
+
+def test_what_was_chosen_of_one_run_is_not_taken_for_another(site: Callable[..., Site], tmp_path: Path) -> None:
+    one, two, damaged = (tmp_path / name for name in ("one", "two", "damaged"))
+    healthy(damaged)
+    (damaged / "run.json").write_text('{"run_id": "other", "format_version": 99}')
+    shown = site(faulty(one), growing(two), damaged)
+    shown.open("timeline?run=one")
+    shown.click("timeline-in")
+    shown.until("return location.search.includes('from=')")
+    shown.browser.execute_script("dash_clientside.set_props('run', {value: 'two'})")
+    shown.until(
+        "return location.search === '?run=two' && !document.querySelector('#page').innerText.includes('8 ranks')"
+    )
+    shown.drawn()
+    axis = "const plot = document.querySelector('#timeline-figure .js-plotly-plot, #timeline-figure.js-plotly-plot');"
+    from commlens.ui.dashboard.pages.timeline import _window
+
+    times = shown.runs.view("two").timeline
+    window = _window(times, {})
+    expected = [(each - times.begin_ns) / 1e6 for each in (window.begin_ns, window.end_ns)]
+    assert shown.browser.execute_script(axis + "return plot.layout.xaxis.range.map(Number)") == expected
+    shown.browser.execute_script("dash_clientside.set_props('run', {value: 'damaged'})")
+    shown.until("return document.querySelector('#page h1').innerText === 'This run cannot be read'")
+    assert "format version 99" in shown.text("#page") and "2 ranks" not in shown.text("#page")
+    assert shown.browser.execute_script("return location.search") == "?run=damaged"
 
 
 def test_everything_is_reached_by_keyboard(site: Callable[..., Site], tmp_path: Path) -> None:

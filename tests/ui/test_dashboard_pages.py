@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from plotly.utils import PlotlyJSONEncoder
+from synthetic import MS, START, Collective, RankTruth, training_rank, write_run
 from ui.runs_to_show import HOSTILE, KINDS, faulty
 
 from commlens.analyzers.views.lines import BY_HOST, BY_RANK, BY_WORST, MOST, pick_lines
+from commlens.trace.schema import MISSING
 from commlens.ui.dashboard.pages import PAGES
+from commlens.ui.dashboard.pages.timeline import _told
 from commlens.ui.dashboard.runs import Runs, View
 from commlens.ui.figures.frame import MOST_MARKS
 from commlens.ui.figures.timeline import Window, timeline
+
+BY_NAME = {page.NAME: page for page in PAGES}
 
 
 def shown(folder: Path) -> tuple[Runs, View]:
@@ -97,6 +103,85 @@ def test_shares_are_the_budget(tmp_path: Path) -> None:
             seen = times.shares(lines, begin, end, 1)[position, :, 0] * (end - begin)
             # Shares are float32, and clocks that drift stretch time a little.
             assert seen == pytest.approx(known[:, step], abs=2000)
+
+
+def test_collectives_under_way_at_once_do_not_cover_one_another(tmp_path: Path) -> None:
+    """Two groups' collectives overlap: first two, then one alone."""
+    rows = [
+        Collective(START + at * MS, START + end * MS, START + at * MS, group=group)
+        for at, end, group in ((10, 30, "0"), (20, 40, "1"), (70, 80, "0"))
+    ]
+    folder = write_run(tmp_path / "run", {rank: replace(training_rank(1), collectives=rows) for rank in range(2)})
+    _, view = shown(folder)
+    times = view.timeline
+    drawn, close = timeline(times, pick_lines(view.examined.report).lines, Window(times.begin_ns, times.end_ns))
+    assert close
+    boxes = [
+        (base, base + x, y + offset, y + offset + width)
+        for trace in drawn.data
+        if trace.type == "bar" and trace.name != "compute"
+        for base, x, y, offset, width in zip(
+            *(trace[key] for key in ("base", "x", "y", "offset", "width")), strict=True
+        )
+    ]
+    assert len(boxes) == 6
+    for number, one in enumerate(boxes):
+        for other in boxes[number + 1 :]:
+            beside = one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] + 1e-9 or other[3] <= one[2] + 1e-9
+            assert beside, (one, other)
+        line = round(one[2] + 0.2)
+        assert line - 0.43 < one[2] < one[3] < line + 0.07, "above what the rank computed"
+
+
+def test_what_a_picture_of_shares_cannot_have_is_said(tmp_path: Path) -> None:
+    """Nobody saw a wait for the last collectives of a rank that hangs: the picture has nothing for them."""
+    whole = training_rank(40)
+    hung = [*whole.collectives[:-3], *(replace(each, completed_ns=MISSING) for each in whole.collectives[-3:])]
+    runs, view = shown(write_run(tmp_path / "run", {0: replace(whole, collectives=hung), 1: whole}))
+    said = " ".join(texts(json.loads(json.dumps(BY_NAME["timeline"].layout(view, {}, runs), cls=PlotlyJSONEncoder))))
+    assert "Each bar" in said and "not in the picture" not in said, "bars show them"
+    lines, times = pick_lines(view.examined.report), view.timeline
+    assert "for 3 of 160 parts of collectives is not known" in _told(times, False, lines)
+
+
+def test_a_line_of_several_ranks_has_no_bars(tmp_path: Path) -> None:
+    _, view = shown(faulty(tmp_path / "run"))
+    times, hosts = view.timeline, pick_lines(view.examined.report, BY_HOST).lines
+    assert len(hosts[0].positions) > 1
+    begin = int(times.steps.starts[3])
+    drawn, close = timeline(times, hosts, Window(begin, begin + 1_000_000))
+    assert not close and len(drawn.layout.images) == 1
+
+
+def test_arrivals_on_clocks_that_are_not_compared_are_not_joined(tmp_path: Path) -> None:
+    """Their order would be that of the clocks."""
+    _, view = shown(faulty(tmp_path / "run", ranks=2))
+    times, lines = view.timeline, pick_lines(view.examined.report).lines
+    window = Window(times.begin_ns, times.begin_ns + 2_000_000)
+    names = {trace.name for trace in timeline(times, lines, window)[0].data}
+    assert "arrivals of one collective" in names
+    times.refusal = "two hosts share no collective"
+    assert "arrivals of one collective" not in {trace.name for trace in timeline(times, lines, window)[0].data}
+
+
+def test_nobody_is_blamed_for_no_waiting(tmp_path: Path) -> None:
+    runs, view = shown(KINDS["healthy"](tmp_path / "run"))
+    words = list(texts(json.loads(json.dumps(BY_NAME["ranks"].layout(view, {}, runs)[0], cls=PlotlyJSONEncoder))))
+    assert words[2] == "No rank makes the others wait."
+
+
+def test_without_steps_waiting_is_that_of_the_whole_trace(tmp_path: Path) -> None:
+    def row(place: int, late: int) -> Collective:
+        begin = START + place * place * 40 * MS
+        return Collective(begin + late * MS, begin + 20 * MS, begin + late * MS, in_bytes=4096 * (place + 1))
+
+    rows = [[row(place, late) for place in range(4)] for late in (0, 10)]
+    folder = write_run(tmp_path / "run", {rank: RankTruth(own) for rank, own in enumerate(rows)})
+    runs, view = shown(folder)
+    assert not view.examined.report.run.steps.analyzed
+    words = list(texts(json.loads(json.dumps(BY_NAME["ranks"].layout(view, {}, runs)[0], cls=PlotlyJSONEncoder))))
+    assert "a step" not in words[2]
+    assert "over the whole trace" in words[2], words[2]
 
 
 def test_far_out_a_picture_close_up_bars(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import flask.testing
@@ -14,13 +16,17 @@ from ui.runs_to_show import faulty, growing, healthy
 
 from commlens.errors import CommlensError, RunNotFoundError
 from commlens.ui.dashboard.address import read_query, whole, write_query
-from commlens.ui.dashboard.app import create_app
-from commlens.ui.dashboard.runs import Runs, _read_again
+from commlens.ui.dashboard.app import _state, create_app
+from commlens.ui.dashboard.runs import MOST_LISTED, Runs, _read_again
 from commlens.ui.dashboard.server import guard, is_loopback, make_server
 
 
 def client(folder: Path, token: str | None = None, local_only: bool = True) -> flask.testing.FlaskClient:
-    app = create_app(Runs([folder]))
+    return client_of(Runs([folder]), token, local_only)
+
+
+def client_of(runs: Runs, token: str | None = None, local_only: bool = True) -> flask.testing.FlaskClient:
+    app = create_app(runs)
     guard(app.server, token, local_only)
     return app.server.test_client()
 
@@ -61,6 +67,7 @@ def test_nothing_is_asked_of_another_place(tmp_path: Path) -> None:
         "/rows.csv?run=run&rank=0&table=../../rank.json",
         "/rows.csv?run=run&rank=-1&table=collectives",
         "/rows.csv?run=run&rank=99999999999999999999&table=collectives",
+        "/rows.csv?run=run&rank=%C2%B2&table=collectives",
         "/rows.csv",
     ],
 )
@@ -147,3 +154,72 @@ def test_a_users_mistake_is_one_line(tmp_path: Path, given: list[str]) -> None:
     command = [sys.executable, "-m", "commlens", "dashboard", *given]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr and ended.stdout == ""
+
+
+def test_a_host_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    asked = client(healthy(tmp_path / "run"))
+    for name in ("[::1", "localhost:99999999", "localhost.evil.example:8050", "0.0.0.0"):
+        code = asked.get("/", headers={"Host": name}).status_code
+        assert code in (400, 403), (name, code)
+
+
+def test_the_rest_of_an_address_outlives_its_token(tmp_path: Path) -> None:
+    asked = client(healthy(tmp_path / "run"), token="secret")
+    answer = asked.get("/timeline?run=run&token=secret&from=5", headers={"Host": "localhost:9000"})
+    assert answer.headers["Location"] == "/timeline?run=run&from=5"
+    assert asked.get("/", headers={"Host": "localhost:9000"}).status_code == 200
+    assert asked.get("/", headers={"Host": "localhost:9001"}).status_code == 403, "another dashboard's cookie"
+
+
+def test_versions_grow_also_where_a_run_was_let_go(tmp_path: Path) -> None:
+    for name in "abcd":
+        healthy(tmp_path / name)
+    runs = Runs([tmp_path])
+    assert [runs.view(name).version for name in "abcd"] == [1] * 4
+    assert runs._entries["a"].view is None, "three are kept"
+    assert runs.view("a").version == 2, "a page that shows the first sees that it is another"
+
+
+def test_what_goes_wrong_with_one_run_is_said_and_others_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs([growing(tmp_path / "run")])
+    runs.view("run")
+
+    def broken(run: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("commlens.ui.dashboard.runs.examine", broken)
+        (tmp_path / "run" / "more").write_text("")
+        _read_again(runs._entries["run"])
+    assert "internal error" in runs.view("run").problem
+    _read_again(runs._entries["run"])
+    assert runs.view("run").problem == "", "read anew, though nothing was written since"
+
+
+def test_a_run_that_fell_silent_is_said_to_be(tmp_path: Path) -> None:
+    view = Runs([growing(tmp_path / "run")]).view("run")
+    assert _state(view).startswith("recording")
+    assert _state(replace(view, written_at=view.written_at - 60)).startswith("not written since")
+
+
+def test_older_runs_that_are_not_listed_are_counted(tmp_path: Path) -> None:
+    for number in range(MOST_LISTED + 7):
+        (tmp_path / f"run-{number:03}").mkdir()
+        (tmp_path / f"run-{number:03}" / "run.json").write_text("{}")
+    runs = Runs([tmp_path])
+    assert len(runs.keys) == MOST_LISTED and runs.unlisted == 7
+    layout = client_of(runs).get("/_dash-layout").get_data(as_text=True)
+    assert "7 older runs are not listed" in layout
+
+
+def test_names_that_are_no_text_can_be_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        healthy(folder)
+    except OSError:
+        pytest.skip("this file system takes text only")
+    runs = Runs([folder])
+    assert read_query(write_query({"run": runs.keys[0]}))["run"] == runs.keys[0]
+    assert runs.view(runs.keys[0]).examined.report.run.ranks_present == (0, 1)

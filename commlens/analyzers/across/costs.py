@@ -14,6 +14,7 @@ from commlens.analyzers.across.by_size import Sizes, by_size
 from commlens.analyzers.across.line import Line, fit_line, resampled_lines
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
+from commlens.analyzers.numerals import plain
 
 LATENCY, BANDWIDTH = "latency-bound", "bandwidth-bound"
 _FEWEST = 5  # samples; fewer leave nothing to judge the noise by
@@ -126,9 +127,9 @@ def _judged(cost: Cost, line: Line, alpha_ns: Floats, beta: Floats) -> Cost:
     has_beta = line.beta > 0 and most - least <= _WIDEST * line.beta
     reasons = []
     if not has_alpha:
-        reasons.append(f"alpha (below {high:.3g} us) is lost in the scatter of these sizes")
+        reasons.append(f"alpha (below {plain(high)} us) is lost in the scatter of these sizes")
     if not has_beta:
-        reasons.append(f"the bandwidth (above {slowest:.3g} GB/s) is lost in the scatter of these sizes")
+        reasons.append(f"the bandwidth (above {plain(slowest)} GB/s) is lost in the scatter of these sizes")
     return replace(
         cost,
         alpha_us=line.alpha_ns / 1e3 if has_alpha else None,

@@ -10,16 +10,16 @@ import numpy as np
 
 from commlens.analyzers.across.issued import issued_at_least, lines
 from commlens.analyzers.across.matching import Matched
-from commlens.analyzers.across.signs import last_sign_ns, longest_pause_ns
+from commlens.analyzers.across.signs import alive_ns, last_sign_ns, longest_pause_ns
 from commlens.analyzers.across.stands import Stand
 from commlens.analyzers.ranks import RankFacts
-from commlens.trace.schema import MISSING
+from commlens.trace.schema import ALIVE_EVERY_S, MISSING
 
-# Its process ended by itself, so its recording is whole; its recording stops while the others' goes on;
-# its recorder went on; nothing tells whether it lived.
-LEFT, GONE, ALIVE, UNKNOWN = "left", "gone", "alive", "unknown"
-_GONE_S = 3.0  # a living recorder is never silent for so long where the others note every second
-_PAUSES = 2.0
+# LEFT: its process ended by itself, so its recording is whole. GONE: its recording stops while the others' goes on.
+# QUIET: so does it, but its recorder leaves no sign of life while the rank issues nothing. ALIVE: its recorder went on.
+LEFT, GONE, QUIET, ALIVE, UNKNOWN = "left", "gone", "quiet", "alive", "unknown"
+_GONE_S = 3.0  # a sign of life of a living recorder is never so much too late
+_PAUSES = 2.0  # of the longest between two signs
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Fate:
 
     Attributes:
         rank: global rank.
-        kind: LEFT, GONE, ALIVE or UNKNOWN.
+        kind: LEFT, GONE, QUIET, ALIVE or UNKNOWN.
         earlier_s: how much earlier its recording stops than that of who waits longest, None where clocks do not tell.
     """
 
@@ -53,8 +53,9 @@ def find_fate(ranks: Sequence[RankFacts], rank: int, stand: Stand, infos: Mappin
     pause = longest_pause_ns(waiting, int(waiting.columns.collectives["issued_ns"][longest.row]))
     if pause is None or earlier_s is None:
         return Fate(rank, UNKNOWN, earlier_s)
-    if earlier_s > max(_GONE_S, _PAUSES * pause / 1e9):
-        return Fate(rank, GONE, earlier_s)
+    signs = alive_ns(infos.get(rank, {})) is not None
+    if earlier_s > max(_GONE_S + (ALIVE_EVERY_S if signs else 0.0), _PAUSES * pause / 1e9):
+        return Fate(rank, GONE if signs else QUIET, earlier_s)
     return Fate(rank, ALIVE if earlier_s < longest.stood_s - _GONE_S else UNKNOWN, earlier_s)
 
 

@@ -29,10 +29,16 @@ def end_ns(info: Mapping[str, Any]) -> int | None:
     return ended if isinstance(ended, int) else None
 
 
+def alive_ns(info: Mapping[str, Any]) -> int | None:
+    """The sign of life that a quiet recorder keeps; None where it kept none, as in recordings before there were any."""
+    noted = info.get("alive_ns")
+    return noted if isinstance(noted, int) else None
+
+
 def last_sign_ns(facts: RankFacts, info: Mapping[str, Any]) -> int:
     """The rank's last sign of life: its last event, its recorder's last note, its end; ns of its clock."""
     noted = int(facts.columns.overhead["time_ns"].max(initial=MISSING))
-    return max(last_event_ns(facts.columns), noted, end_ns(info) or MISSING)
+    return max(last_event_ns(facts.columns), noted, alive_ns(info) or MISSING, end_ns(info) or MISSING)
 
 
 def longest_pause_ns(facts: RankFacts, since_ns: int) -> int | None:

@@ -27,6 +27,7 @@ from commlens.analyzers.advisor.technique import (
 )
 from commlens.analyzers.advisor.worth import MORE_GAIN, SMALL, Base, gate
 from commlens.analyzers.findings.context import Context
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Action, Considered, Finding, Predicted, Report
 from commlens.analyzers.whatif.asked import Simulator
 from commlens.trace.changes import applicable, joined, parse, parse_all
@@ -60,7 +61,8 @@ def advise(report: Report, context: Context, simulator: Callable[[], Simulator])
         judged |= here
         base = _with(base, list(here.values()))
     considered = tuple(judged[each.id] for each in TECHNIQUES)
-    return replace(job.report, findings=with_suggestions(job, considered), considered=considered)
+    losses = {each.id: LOSSES.index(each.loses) for each in TECHNIQUES}
+    return replace(job.report, findings=with_suggestions(job, considered, losses), considered=considered)
 
 
 def _considered(job: Job, technique: Technique, base: Base) -> Considered:
@@ -114,7 +116,7 @@ def _tried(job: Job, technique: Technique, trial: Trial, base: Base) -> Consider
 def _too_little(predicted: Predicted, below: Base, likely_ms: float) -> str:
     more = " beyond what loses less" if below.changes else ""
     gain = predicted.gain_ms - below.gain_ms
-    return f"it is predicted to gain {gain:.3g} ms{more}, in four cases of five more than {likely_ms:.3g} ms"
+    return f"it is predicted to gain {plain(gain)} ms{more}, in four cases of five more than {plain(likely_ms)} ms"
 
 
 def _with(base: Base, judged: list[Considered]) -> Base:

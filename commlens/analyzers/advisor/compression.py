@@ -5,6 +5,7 @@ from __future__ import annotations
 from commlens.analyzers.advisor.job import Job, change
 from commlens.analyzers.advisor.rules import found, needs, of_model, told, with_op
 from commlens.analyzers.advisor.technique import HALF, MORE, No, Rule, Technique, Trial, Unknown, Verdict
+from commlens.analyzers.numerals import plain
 from commlens.trace.change_kinds import LOSSY, RESEARCH
 from commlens.trace.change_values import Hook
 from commlens.trace.changes import obstacle
@@ -39,7 +40,7 @@ def on_slow_links(rule: Rule) -> Rule:
         if link is None:
             return Unknown("the bandwidth of the slowest link is not known")
         if link > _SLOW_GB_S:
-            return No(f"the slowest link moves {link:.3g} GB/s: it is for links below {_SLOW_GB_S} GB/s")
+            return No(f"the slowest link moves {plain(link)} GB/s: it is for links below {_SLOW_GB_S} GB/s")
         return rule(job)
 
     return checked

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from commlens.analyzers.findings.context import Context
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.own_work import GAPS, HOST_BOUND
 from commlens.analyzers.report import Finding, Report
 from commlens.analyzers.whatif.asked import Simulator
@@ -75,7 +76,7 @@ class Job:
 
     def percent(self, ms: float) -> str:
         """Of the step, as people read it."""
-        return f"{100 * ms / self.step_ms:.1f} % of the step" if self.step_ms else f"{ms:.3g} ms"
+        return f"{100 * ms / self.step_ms:.1f} % of the step" if self.step_ms else f"{plain(ms)} ms"
 
     def finding(self, *ids: str) -> Finding | None:
         """The costliest finding of these."""

@@ -6,6 +6,7 @@ from commlens.analyzers.advisor.job import Job, change
 from commlens.analyzers.advisor.rules import found, needs, no, of_model, on_gpus, told, with_op
 from commlens.analyzers.advisor.technique import TRANSFER, WAIT, No, Rule, Technique, Told, Trial, Unknown, Verdict
 from commlens.analyzers.advisor.worth import IDLE
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.own_work import HOST_BOUND
 from commlens.analyzers.whatif.optimum import best_caps
 from commlens.trace.change_kinds import EXACT, LOSSY, NEEDS_PERSON, RESEARCH
@@ -37,8 +38,9 @@ def _other_cap(larger: bool) -> Rule:
         cap, now = best.change.value, _present_mib(job)
         assert isinstance(cap, float)
         if (cap > now) != larger:
-            return No(f"the largest bucket has {now:.3g} MiB, the best cap in the model is {cap:.3g} MiB")
-        return Trial(f"buckets of up to {now:.3g} MiB; the best cap in the model is {cap:.3g} MiB", [[best.change]])
+            return No(f"the largest bucket has {plain(now)} MiB, the best cap in the model is {plain(cap)} MiB")
+        seen = f"buckets of up to {plain(now)} MiB; the best cap in the model is {plain(cap)} MiB"
+        return Trial(seen, [[best.change]])
 
     return rule
 
@@ -68,7 +70,7 @@ def _no_buffers(job: Job) -> Verdict:
     sent = job.share("broadcast")
     if not sent.count:
         return No("no broadcast in a step")
-    return Trial(f"{sent.count:.3g} broadcasts a step", [change("ddp.broadcast_buffers", False)])
+    return Trial(f"{plain(sent.count)} broadcasts a step", [change("ddp.broadcast_buffers", False)])
 
 
 def _stalls(job: Job) -> Verdict:
@@ -79,15 +81,15 @@ def _stalls(job: Job) -> Verdict:
         return Unknown("what devices did was not recorded")
     if job.idle <= IDLE:
         return No(f"devices stand still {100 * job.idle:.1f} % of the step without communication")
-    idle = parts.get(HOST_BOUND, 0.0)
-    return Told(f"devices stand still {idle:.3g} ms a step with nothing launched: look for .item(), barriers, logging")
+    idle = plain(parts.get(HOST_BOUND, 0.0))
+    return Told(f"devices stand still {idle} ms a step with nothing launched: look for .item(), barriers, logging")
 
 
 def _sequence(job: Job) -> Verdict:
     return Unknown("whether all-reduces belong to tensor parallelism is not recorded")
 
 
-_SMALL_ONES: Rule = no(lambda job: f"{job.share(below=_SMALL).count:.3g} collectives a step are below 64 KiB")
+_SMALL_ONES: Rule = no(lambda job: f"{plain(job.share(below=_SMALL).count)} collectives a step are below 64 KiB")
 
 TECHNIQUES = (
     Technique(

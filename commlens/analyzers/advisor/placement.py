@@ -5,6 +5,7 @@ from __future__ import annotations
 from commlens.analyzers.advisor.job import Job
 from commlens.analyzers.advisor.rules import between_hosts, found, needs, no, told, with_nccl
 from commlens.analyzers.advisor.technique import WAIT, No, Rule, Technique, Told, Trial, Unknown, Verdict
+from commlens.analyzers.numerals import plain
 from commlens.trace.change_kinds import EXACT, NEEDS_PERSON, RESEARCH
 from commlens.trace.changes import parse
 
@@ -12,13 +13,13 @@ _NCCL_LOG = needs("NCCL's log (NCCL_DEBUG=INFO)")
 
 
 def _late(job: Job) -> str:
-    return f"no rank is always late: ranks wait {job.wait_ms or 0:.3g} ms a step"
+    return f"no rank is always late: ranks wait {plain(job.wait_ms or 0)} ms a step"
 
 
 def _uneven(job: Job) -> Verdict:
     if late := job.finding("straggler-rank", "expert-imbalance"):
         return No(f"the late rank is always the same: {late.title}")
-    return Trial(f"ranks wait {job.wait_ms or 0:.3g} ms a step", [(parse("imbalance.remove=1"),)])
+    return Trial(f"ranks wait {plain(job.wait_ms or 0)} ms a step", [(parse("imbalance.remove=1"),)])
 
 
 def _backend(job: Job) -> Verdict:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from commlens.analyzers.advisor.job import Job
 from commlens.analyzers.advisor.technique import ADVISED
 from commlens.analyzers.advisor.worth import SMALL
 from commlens.analyzers.findings.build import fixing, severity
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Action, Considered, Evidence, Finding
 from commlens.analyzers.whatif.optimum import CAPS
 from commlens.trace.change_kinds import EXACT, LOSSY
@@ -35,13 +37,20 @@ _FINDINGS = {
 _STUCK = ("hang", "desync")  # the job went no further: before anything that costs time
 
 
-def with_suggestions(job: Job, considered: Iterable[Considered]) -> tuple[Finding, ...]:
+def with_suggestions(
+    job: Job, considered: Iterable[Considered], loses: Mapping[str, int] = MappingProxyType({})
+) -> tuple[Finding, ...]:
     """The job's findings with what is advised, by their ceilings; what is only advised and loses something comes last.
 
     An action for a finding that is there stands before its others, unless the finding says the same already.
+
+    Args:
+        job: with its report.
+        considered: every technique, judged.
+        loses: of each, by its id: 0 nothing, 1 some digits, 2 more; 0 where it is not told.
     """
     considered = tuple(considered)
-    findings, lossy = list(job.report.findings), set()
+    findings, lossy = list(job.report.findings), dict[str, int]()
     extra: dict[str, list[Considered]] = {}
     for each in considered:
         wanted = each.verdict == ADVISED and each.predicted is not None and each.risk in (EXACT, LOSSY)
@@ -51,13 +60,13 @@ def with_suggestions(job: Job, considered: Iterable[Considered]) -> tuple[Findin
         those.sort(key=lambda each: -(each.predicted.gain_ms if each.predicted else 0.0))
         there = next((place for place, each in enumerate(findings) if each.id == id), None)
         if there is None:
-            findings.append(_new(job, id, those, _without(those[0], considered)))
-            lossy |= {id} if those[0].risk == LOSSY else set()
+            findings.append(_new(job, id, those, _without(those[0], considered, loses)))
+            lossy[id] = (those[0].risk == LOSSY) * max(loses.get(those[0].id, 0), 1)
         else:
             findings[there] = _with_actions(job, findings[there], those)
     stuck = [each for each in findings if each.id in _STUCK]
     rest = [each for each in findings if each.id not in _STUCK]
-    return (*stuck, *sorted(rest, key=lambda each: (each.id in lossy, -(each.ceiling_ms or 0))))
+    return (*stuck, *sorted(rest, key=lambda each: (lossy.get(each.id, 0), -(each.ceiling_ms or 0))))
 
 
 def _with_actions(job: Job, finding: Finding, those: list[Considered]) -> Finding:
@@ -78,14 +87,24 @@ def _useless(action: Action) -> bool:
     return action.predicted is not None and action.predicted.gain_ms <= 0
 
 
-def _without(each: Considered, considered: Sequence[Considered]) -> float:
-    """What the changes would gain without the one that is added to those that lose less, ms."""
+def _without(each: Considered, considered: Sequence[Considered], loses: Mapping[str, int]) -> float:
+    """What would be gained without the change that is added to those that lose less, or stands for one of them, ms."""
     gains = [
         other.predicted.gain_ms
         for other in considered
-        if other.predicted is not None and other.verdict == ADVISED and other.set and set(other.set) < set(each.set)
+        if other.predicted is not None and other.verdict == ADVISED and other.set and _builds_on(each, other, loses)
     ]
     return max(gains, default=0.0)
+
+
+def _builds_on(each: Considered, other: Considered, loses: Mapping[str, int]) -> bool:
+    """Whether its changes are the other's and more, or the other's with values that lose more, such as another hook."""
+    more_lossy = loses.get(other.id, 0) < loses.get(each.id, 0)
+    return set(other.set) < set(each.set) or (more_lossy and _names(other) <= _names(each))
+
+
+def _names(each: Considered) -> set[str]:
+    return {change.partition("=")[0] for change in each.set}
 
 
 def _rank(job: Job, action: Action) -> tuple[bool, float]:
@@ -103,7 +122,7 @@ def _new(job: Job, id: str, those: list[Considered], without_ms: float) -> Findi
     more = " more" if without_ms else ""
     return Finding(
         id=id,
-        title=f"{best.technique} would save {gain:.3g} ms{more} of each {job.step_ms:.3g} ms step",
+        title=f"{best.technique} would save {plain(gain)} ms{more} of each {plain(job.step_ms)} ms step",
         layer=best.layer,
         severity=severity(job.context, gain),
         confidence="medium",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from commlens.analyzers.advisor.job import Job, change
 from commlens.analyzers.advisor.rules import found, no, of_model, told
 from commlens.analyzers.advisor.technique import MORE, WAIT, No, Technique, Told, Trial, Verdict
+from commlens.analyzers.numerals import plain
 from commlens.trace.change_kinds import EXACT, LOSSY, NEEDS_PERSON, RESEARCH
 
 _SLOW_GB_S = 3.2  # 25 Gbit/s and the like: below, communicating less may be the only lever
@@ -15,7 +16,7 @@ def _stale(job: Job) -> Verdict:
     persistent = job.finding("straggler-rank", "expert-imbalance")
     if persistent is not None:
         return No(f"the late rank is always the same, and can be mended: {persistent.title}")
-    return Told(f"ranks wait {job.wait_ms or 0:.3g} ms a step for one another; nobody maintains it for PyTorch")
+    return Told(f"ranks wait {plain(job.wait_ms or 0)} ms a step for one another; nobody maintains it for PyTorch")
 
 
 def _accumulated(job: Job) -> Verdict:
@@ -27,9 +28,9 @@ def _accumulated(job: Job) -> Verdict:
 def _periodic(job: Job) -> Verdict:
     link = job.link_gb_s
     if link is None or link > _SLOW_GB_S:
-        seen = "not known" if link is None else f"{link:.3g} GB/s"
+        seen = "not known" if link is None else f"{plain(link)} GB/s"
         return No(f"the slowest link's bandwidth is {seen}: it is for links below {_SLOW_GB_S} GB/s")
-    return Trial(f"the slowest link moves {link:.3g} GB/s", [change("sync.period", _PERIOD)])
+    return Trial(f"the slowest link moves {plain(link)} GB/s", [change("sync.period", _PERIOD)])
 
 
 def _one_rank_less(job: Job) -> Verdict:
@@ -188,7 +189,7 @@ TECHNIQUES = (
         "DistributedDataParallel(model), or fully_shard(model)",
         "every rank waits for the slowest",
         "",
-        no(lambda job: f"the job sends {job.share('all_reduce', 'reduce_scatter').count:.3g} reductions a step"),
+        no(lambda job: f"the job sends {plain(job.share('all_reduce', 'reduce_scatter').count)} reductions a step"),
         None,
     ),
     Technique(

@@ -14,6 +14,7 @@ from commlens.analyzers.findings.model import Model, alike
 from commlens.analyzers.findings.naming import size
 from commlens.analyzers.findings.placed import Placed, Which
 from commlens.analyzers.findings.spent import exposed_ms, transfer_ms
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Evidence, Finding
 from commlens.trace.schema import MISSING
 
@@ -116,7 +117,7 @@ def _best_bandwidth(context: Context, model: Model) -> float | None:
 def _finding(
     context: Context, model: Model, title: str, saved: float, evidence: tuple[Evidence, ...], cap: float, wrong: str
 ) -> Finding:
-    asked = f"{cap:.2g}"
+    asked = f"{plain(cap, 2)}"
     action = fixing(
         context,
         f"ddp.bucket_cap_mb={asked}",

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from commlens.analyzers.rank_info import words as known
+
 
 def launch_line(run: Mapping[str, Any], infos: Mapping[int, Mapping[str, Any]]) -> str:
     """ "torchrun --nproc-per-node 2 train.py --steps 10"; "torchrun ..." where the command was not recorded.
@@ -14,14 +16,15 @@ def launch_line(run: Mapping[str, Any], infos: Mapping[int, Mapping[str, Any]]) 
         run: content of run.json.
         infos: rank.json of each rank.
     """
-    words = [str(word) for word in run.get("command") or ()]
+    told = run.get("command")
+    words = [str(word) for word in told] if isinstance(told, list) else []
     if not words or words[0] in ("torchrun", "python"):
         return shlex.join(words) or "torchrun ..."
-    environments: list[dict[str, Any]] = [info.get("environment") or {} for info in infos.values()]
+    environments = [known(info, "environment") for info in infos.values()]
     if not any("TORCHELASTIC_RUN_ID" in each for each in environments):
         return f"python {shlex.join(words)}"
     nodes = _nodes(infos.values())
-    nproc = next((str(each["LOCAL_WORLD_SIZE"]) for each in environments if "LOCAL_WORLD_SIZE" in each), None)
+    nproc = next((each["LOCAL_WORLD_SIZE"] for each in environments if "LOCAL_WORLD_SIZE" in each), None)
     return f"torchrun {nodes}--nproc-per-node {nproc or run.get('world_size')} {shlex.join(words)}"
 
 

@@ -9,6 +9,7 @@ from statistics import median
 from commlens.analyzers.findings.build import advice
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.wired import Wired, exposed_between, named, on_link, rate_evidence
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Evidence, Finding
 
 _SHARE = 1e-3  # of packets
@@ -49,7 +50,7 @@ def find_congestion(context: Context, hosts: Sequence[Wired]) -> list[Finding]:
         on_link(
             context,
             "congestion",
-            f"the network of {named(own)} is congested: {100 * worst.count / worst.packets:.2g} % of packets: "
+            f"the network of {named(own)} is congested: {plain(100 * worst.count / worst.packets, 2)} % of packets: "
             f"{worst.meaning} ({worst.where})",
             own,
             gains_ms=saved,

@@ -15,7 +15,7 @@ from commlens.trace.schema import MISSING
 _SURE = 3  # collectives in a row that fit when moved
 
 
-def desync_finding(ranks: Sequence[RankFacts], found: Disagreement) -> Finding:
+def desync_finding(ranks: Sequence[RankFacts], found: Disagreement, launch: str) -> Finding:
     """The finding of one disagreement."""
     by_number = {facts.rank: facts for facts in ranks}
     first = by_number[found.sides[0].ranks[0]]
@@ -33,7 +33,7 @@ def desync_finding(ranks: Sequence[RankFacts], found: Disagreement) -> Finding:
         steps=() if step is None else (step,),
         evidence=tuple(_evidence(found, by_number, step)),
         ceiling_ms=None,
-        actions=(_action(found, named, step),),
+        actions=(_action(found, named, step, launch),),
         could_be_wrong_if=_doubts(found),
     )
 
@@ -92,7 +92,7 @@ def _evidence(found: Disagreement, facts: Mapping[int, RankFacts], step: int | N
     return [*evidence, Evidence(f"time since the first collective of rank {first.rank}", round(since, 3), "s")]
 
 
-def _action(found: Disagreement, named: Sequence[int], step: int | None) -> Action:
+def _action(found: Disagreement, named: Sequence[int], step: int | None, launch: str) -> Action:
     when = f"step {step}" if step is not None else f"collective {found.seq} of the group"
     return Action(
         text=f"Look at what {name_ranks(named)} does at {when}: a branch, an exception or a shape that only some ranks"
@@ -103,7 +103,7 @@ def _action(found: Disagreement, named: Sequence[int], step: int | None) -> Acti
         risk="none for the job; DETAIL makes collectives slower while it is set",
         min_torch=None,
         predicted=None,
-        verify="TORCH_DISTRIBUTED_DEBUG=DETAIL commlens run -- torchrun ...",
+        verify=f"TORCH_DISTRIBUTED_DEBUG=DETAIL commlens run -- {launch}",
     )
 
 

@@ -12,6 +12,7 @@ from commlens.analyzers.findings.build import advice, severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.naming import name_group
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.report import Evidence, Finding
 from commlens.trace.schema import MISSING
@@ -35,10 +36,20 @@ def find_expert_imbalance(context: Context, stragglers: Sequence[Finding]) -> li
             continue
         moving = _exposed_transfer_ms(context, matched) * (1 - float(received.mean() / received.max()))
         heavy = _heavy(context, matched, received)
-        late = sum(each.ceiling_ms or 0.0 for each in stragglers if set(each.ranks) <= set(heavy))
-        if context.matters(moving + late):
+        late = [each for each in stragglers if set(each.ranks) <= set(heavy)]
+        if context.matters(moving + _evened_ms(late, matched)):
             found.append(_imbalance(context, matched, received, moving, late))
     return found
+
+
+def _evened_ms(late: Sequence[Finding], matched: Matched) -> float:
+    """What an even split saves of the time that these ranks come later than the others, ms per step.
+
+    It takes nothing away, it moves work. Where h of n ranks work for e longer than the others, who are alike, all work
+    for h / n * e longer than those once it is evened out: of e, 1 - h / n is saved.
+    """
+    members = len(matched.communicator.members)
+    return sum((each.ceiling_ms or 0.0) * (1 - len(each.ranks) / members) for each in late)
 
 
 def _heavy(context: Context, matched: Matched, received: Floats) -> tuple[int, ...]:
@@ -73,13 +84,15 @@ def _exposed_transfer_ms(context: Context, matched: Matched) -> float:
     return max(costs)
 
 
-def _imbalance(context: Context, matched: Matched, received: Floats, moving: float, late: float) -> Finding:
-    heavy, saved = _heavy(context, matched, received), moving + late
+def _imbalance(context: Context, matched: Matched, received: Floats, moving: float, late: Sequence[Finding]) -> Finding:
+    heavy, evened = _heavy(context, matched, received), _evened_ms(late, matched)
+    saved, waiting = moving + evened, sum(each.ceiling_ms or 0.0 for each in late)
     get = "gets" if len(heavy) == 1 else "get"
     most, where = float(received.max()), name_group(matched.communicator)
+    times = plain(most / float(received.mean()), 2)
     return Finding(
         id="expert-imbalance",
-        title=f"{name_ranks(heavy)} {get} {most / received.mean():.2g} times the mean of each all_to_all in {where}",
+        title=f"{name_ranks(heavy)} {get} {times} times the mean of each all_to_all in {where}",
         layer="strategy",
         severity=severity(context, saved),
         confidence="medium",
@@ -90,7 +103,8 @@ def _imbalance(context: Context, matched: Matched, received: Floats, moving: flo
             Evidence("most bytes received by a rank, mean over the all_to_alls", round(most), "B"),
             Evidence("mean over the ranks", round(float(received.mean())), "B"),
             Evidence("exposed transfer per step beyond an even share, at most", round(moving, 3), "ms"),
-            Evidence("others wait for these ranks, who have more to compute on, per step", round(late, 3), "ms"),
+            Evidence("others wait for these ranks, who have more to compute on, per step", round(waiting, 3), "ms"),
+            Evidence("of that an even split saves, as the others then have more to do", round(evened, 3), "ms"),
         ),
         ceiling_ms=round(saved, 3),
         actions=(

@@ -17,6 +17,7 @@ from commlens.analyzers.findings.wired import (
     on_link,
     rate_evidence,
 )
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Evidence, Finding
 
 _FULL = 0.85  # of the peak
@@ -94,7 +95,7 @@ def _full(context: Context, full: Sequence[Wired], lost: float) -> Finding:
         context,
         "slow-link",
         f"the network link{'s' * many} of {named(full)} ({devices}) {'are' if many else 'is'} full: "
-        f"{gb_s(used):.3g} of {gb_s(peak):.3g} GB/s while the job waits for transfers",
+        f"{plain(gb_s(used))} of {plain(gb_s(peak))} GB/s while the job waits for transfers",
         full,
         gains_ms=lost,
         costs_ms=lost,

@@ -6,20 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from commlens.analyzers.abstentions import name_ranks
-from commlens.analyzers.across.fates import ALIVE, GONE, LEFT, Fate
+from commlens.analyzers.across.fates import ALIVE, GONE, LEFT, QUIET, Fate
 from commlens.analyzers.across.roots import ABSENT, CIRCLE, TRANSFER, Root
 from commlens.analyzers.findings.naming import name_group
 from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.report import Action
 
 _ALIKE = "let every rank of a group issue the same collectives: no branch, early end or exception that only some take"
+_KEEP = "keep the rank alive (memory, hardware, host)"
 _SHOWN = 4  # ranks for which the command is written out
 
 
 def hang_action(
-    facts: Mapping[int, RankFacts], root: Root, fates: Sequence[Fate], infos: Mapping[int, Mapping[str, Any]]
+    facts: Mapping[int, RankFacts],
+    root: Root,
+    fates: Sequence[Fate],
+    infos: Mapping[int, Mapping[str, Any]],
+    launch: str,
 ) -> Action:
-    """The first place to look at."""
+    """The first place to look at; `launch` is the command that started the job."""
     text, change = _look_at(facts, root, fates, infos)
     return Action(
         text=text,
@@ -28,7 +33,7 @@ def hang_action(
         risk="none: looking changes nothing",
         min_torch=None,
         predicted=None,
-        verify="commlens run -- torchrun ...",
+        verify=f"commlens run -- {launch}",
     )
 
 
@@ -56,13 +61,20 @@ def _look_at(
     if fates[0].kind == LEFT:
         return f"Read the last lines of {who}: did it raise, or finish earlier, with less data than the others?", _ALIKE
     if fates[0].kind == GONE:
-        hosts = sorted({facts[rank].who.host or "its host" for rank in root.ranks})
-        return (
-            f"See what ended {who}: the exit code that the launcher prints, the rank's own last lines, and"
-            f" `dmesg -T | grep -i -E 'killed process|segfault|xid'` on {', '.join(hosts)}.",
-            "keep the rank alive (memory, hardware, host)",
-        )
+        return f"See what ended {who}: {_last_words(facts, root.ranks)}.", _KEEP
+    if fates[0].kind == QUIET:
+        lives = f"See whether {who} lives, and what it does instead: {_stacks(facts, root.ranks, infos)}"
+        return f"{lives}. Where there is no such process: {_last_words(facts, root.ranks)}.", f"{_ALIKE}; or {_KEEP}"
     return f"See what {who} does instead while the job stands: {_stacks(facts, root.ranks, infos)}.", _ALIKE
+
+
+def _last_words(facts: Mapping[int, RankFacts], ranks: Sequence[int]) -> str:
+    """Where the end of a process is told."""
+    hosts = sorted({facts[rank].who.host or "its host" for rank in ranks})
+    return (
+        "the exit code that the launcher prints, the rank's own last lines, and"
+        f" `dmesg -T | grep -i -E 'killed process|segfault|xid'` on {', '.join(hosts)}"
+    )
 
 
 def _stacks(facts: Mapping[int, RankFacts], ranks: Sequence[int], infos: Mapping[int, Mapping[str, Any]]) -> str:
@@ -92,9 +104,12 @@ def hang_doubts(root: Root, fates: Sequence[Fate]) -> tuple[str, ...]:
             doubts.append("the recorder of that rank gave up (it says so on stderr) while the rank went on")
         if fates[0].kind == GONE:
             doubts.append("the process or its host only stood still as a whole (stopped, swapping, frozen)")
+            doubts.append("its own code held the interpreter's lock, so that its recorder could not run")
+        elif fates[0].kind == QUIET:
+            doubts.append("neither: the whole process or its host stood still (stopped, swapping, frozen)")
         else:
             doubts.append("the rank did something long of its own (checkpoint, evaluation, compilation) and would come")
-        if fates[0].kind not in (GONE, ALIVE):
+        if fates[0].kind not in (GONE, QUIET, ALIVE):
             doubts.append("the rank was gone: nothing tells whether its process lived")
     if root.stand.waits[0].dumped:
         doubts.append(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from commlens.analyzers.abstentions import name_ranks
-from commlens.analyzers.across.fates import ALIVE, GONE, LEFT, Fate
+from commlens.analyzers.across.fates import ALIVE, GONE, LEFT, QUIET, Fate
 from commlens.analyzers.across.roots import ABSENT, CIRCLE, TRANSFER, Root
 from commlens.analyzers.across.stands import Stand
 from commlens.analyzers.findings.naming import name_group, name_row, seconds
@@ -58,8 +58,9 @@ def _became(fates: Sequence[Fate], root: Root) -> str:
         return "had left (the process ended)"
     if kind == ALIVE:
         return f"{verb} alive but did not come"
-    if kind != GONE:
+    if kind not in (GONE, QUIET):
         return "did not come"
     earlier = min((fate.earlier_s for fate in fates if fate.earlier_s is not None), default=0.0)
     than = f" {seconds(earlier)} before that of rank {root.stand.waits[0].rank}" if earlier > 0 else ""
-    return f"{verb} gone (the recording stops{than})"
+    what = "gone" if kind == GONE else "gone, or busy in its own code"
+    return f"{verb} {what} (the recording stops{than})"

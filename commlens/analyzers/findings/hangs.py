@@ -28,7 +28,7 @@ Infos = Mapping[int, Mapping[str, Any]]
 
 
 def find_hangs(
-    ranks: Sequence[RankFacts], matched: Sequence[Matched], infos: Infos
+    ranks: Sequence[RankFacts], matched: Sequence[Matched], infos: Infos, launch: str = "torchrun ..."
 ) -> tuple[tuple[Finding, ...], tuple[Progress, ...], tuple[Abstention, ...]]:
     """Why the job stands still, if it does.
 
@@ -39,6 +39,7 @@ def find_hangs(
         ranks: stage one of each rank, ascending.
         matched: their collectives, matched.
         infos: rank.json of each.
+        launch: the command that started the job, for what is to be run again.
 
     Returns:
         Findings, how far each rank got, and abstentions about a run that broke off without a hang.
@@ -46,9 +47,9 @@ def find_hangs(
     disagreements = find_disagreements(ranks, matched)
     stands = find_stands(ranks, matched, infos)
     roots = find_roots(stands, lambda stand: _is_explained(ranks, stand, disagreements))
-    findings = [desync_finding(ranks, each) for each in disagreements]
+    findings = [desync_finding(ranks, each, launch) for each in disagreements]
     for root, fates in _with_fates(ranks, roots, infos):
-        findings.append(_finding(ranks, root, fates, infos))
+        findings.append(_finding(ranks, root, fates, infos, launch))
     abstentions = () if findings else broken_off(ranks, stands, infos)
     return tuple(findings), find_progress(ranks, matched), abstentions
 
@@ -91,7 +92,7 @@ def _merged(parts: Sequence[tuple[Root, Fate]]) -> tuple[Root, tuple[Fate, ...]]
     return Root(ABSENT, who, first.chain, waiting), fates
 
 
-def _finding(ranks: Sequence[RankFacts], root: Root, fates: Sequence[Fate], infos: Infos) -> Finding:
+def _finding(ranks: Sequence[RankFacts], root: Root, fates: Sequence[Fate], infos: Infos, launch: str) -> Finding:
     facts = {each.rank: each for each in ranks}
     longest = root.stand.waits[0]
     step = step_of(facts[longest.rank], longest.row)
@@ -106,7 +107,7 @@ def _finding(ranks: Sequence[RankFacts], root: Root, fates: Sequence[Fate], info
         steps=() if step is None else (step,),
         evidence=tuple(_evidence(ranks, root, fates, step)),
         ceiling_ms=None,
-        actions=(hang_action(facts, root, fates, infos),),
+        actions=(hang_action(facts, root, fates, infos, launch),),
         could_be_wrong_if=hang_doubts(root, fates),
     )
 

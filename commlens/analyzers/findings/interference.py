@@ -22,6 +22,7 @@ from commlens.analyzers.findings.wired import (
 )
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Intervals, length
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Evidence, Finding
 from commlens.trace.schema import MISSING
 
@@ -119,7 +120,7 @@ def _finding(context: Context, shared: Sequence[Shared], lost: float) -> Finding
     devices = ", ".join(dict.fromkeys(each.carrier.name for each in hosts))
     title = f"others use the network link{'s' * (len(hosts) > 1)} of {named(hosts)} ({devices})"
     if contrast is not None:
-        title += f": meanwhile transfers take {contrast.loaded_ms / contrast.quiet_ms:.3g} times as long"
+        title += f": meanwhile transfers take {plain(contrast.loaded_ms / contrast.quiet_ms)} times as long"
     else:
         more = 100 * host.foreign / host.expected.high
         title += f": {more:.0f} % more than collectives explain, and nearly full"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,14 +10,22 @@ import numpy as np
 from commlens.analyzers.across.like import Slow, Usual, common_place, slow_groups, usual_transfers
 from commlens.analyzers.across.peaks import efficiency, peak_time_ns
 from commlens.analyzers.findings.build import advice, severity
+from commlens.analyzers.findings.command import launch_line
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.naming import name_group, size
-from commlens.analyzers.report import Action, Evidence, Finding
+from commlens.analyzers.numerals import plain
+from commlens.analyzers.report import Abstention, Action, Evidence, Finding
 from commlens.analyzers.whatif.sharing import beside
 from commlens.trace.calibration import INTER
 from commlens.trace.schema import MISSING
 
 _SHARED = 0.2  # of the transfers' time, in which others of the group run too
+_NAMED = 3  # groups
+_LOOK_BETWEEN = "measure the link by itself, then look at its cable, port, speed and errors, and at who else uses it"
+_LOOK_WITHIN = (
+    "measure the groups by themselves, then look at how their ranks are bound to cores, memory and devices, which path"
+    " joins those, and who else uses the host"
+)
 _FAR_FROM_PEAK = 0.7  # efficiency below which a link is called slow
 
 
@@ -56,9 +65,7 @@ def _slow(context: Context, slow: Sequence[Slow], usual: Sequence[Usual]) -> Fin
         Evidence(f"{message} in {name_group(communicator)}", round(worst.usual.ms, 3), "ms"),
         Evidence(f"the same in {worst.peers} groups like it, median", round(worst.like_ms, 3), "ms"),
         Evidence(
-            "quartiles there do not reach this far: third quartile of the like is below its first",
-            round(worst.usual.low_ms, 3),
-            "ms",
+            "three quarters of these take longer, three quarters of the like less", round(worst.usual.low_ms, 3), "ms"
         ),
         Evidence("transfers", float(worst.usual.samples), ""),
         *(
@@ -69,7 +76,7 @@ def _slow(context: Context, slow: Sequence[Slow], usual: Sequence[Usual]) -> Fin
     lost = sum(each.lost_ms for each in slow) / _sharing(slow)
     return Finding(
         id="slow-link" if between else "slow-group",
-        title=f"{what} is slow: {message} takes {times:.3g} times as long as in the groups like it",
+        title=f"{what} is slow: {message} takes {plain(times)} times as long as in the groups like it",
         layer="network",
         severity=severity(context, lost),
         confidence="high" if worst.peers >= 2 else "medium",
@@ -93,14 +100,15 @@ def _slow(context: Context, slow: Sequence[Slow], usual: Sequence[Usual]) -> Fin
 def _confirm(context: Context, members: Sequence[int], between: bool) -> Action:
     by_host = {facts.who.host: facts.rank for facts in context.ranks if facts.rank in members and facts.who.host}
     hosts = list(by_host)
-    command = "commlens calibrate RUN -- torchrun ..."
+    job = launch_line(context.run, context.infos)
+    command = f"commlens calibrate {shlex.quote(context.source)} -- {job}"
     if between and len(hosts) >= 2:
         command += (
             f"; or by hand: iperf3 -s on {hosts[0]} and iperf3 -c {hosts[0]} on {hosts[1]} (ib_write_bw for InfiniBand)"
         )
     return advice(
-        "measure the link by itself, then look at its cable, port, speed and errors, and at who else uses it",
-        risk="the measurement loads the network for some seconds",
+        _LOOK_BETWEEN if between else _LOOK_WITHIN,
+        risk=f"the measurement loads the {'network' if between else 'host'} for some seconds",
         verify=command,
     )
 
@@ -116,17 +124,45 @@ def _beside_others(context: Context, each: Usual) -> bool:
     return bool(together.sum() > _SHARED * own.ns.sum())
 
 
+def not_held_against_calibration(context: Context) -> tuple[Abstention, ...]:
+    """Groups with a calibration that their transfers cannot be compared with; nothing where all can be."""
+    if context.calibration is None:
+        return ()
+    usual = usual_transfers(context.ranks, context.joined.exposed, context.transfers)
+    left = sorted(
+        {
+            name_group(each.communicator)
+            for each in usual
+            if _peak_ns(context, each) is not None and _beside_others(context, each)
+        }
+    )
+    if not left:
+        return ()
+    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+    reason = (
+        f"transfers of {', '.join(left[:_NAMED])}{more} run beside each other, and share the link: a calibration,"
+        " whose transfers run alone, does not tell what each should take"
+    )
+    return (Abstention("calibrated-links", reason, "transfers that run one at a time, or a like group"),)
+
+
+def _peak_ns(context: Context, each: Usual) -> float | None:
+    """What the calibration says that it takes; None where it says nothing of such a group."""
+    if context.calibration is None:
+        return None
+    members = each.communicator.members
+    return peak_time_ns(context.calibration, each.op, members, len(members), each.communicator.scope, each.bytes)
+
+
 def _below_calibration(context: Context, usual: Sequence[Usual]) -> list[Finding]:
     """All links slower than they once were measured."""
     if context.calibration is None:
         return []
     judged: list[tuple[Usual, float]] = []
     for each in usual:
-        members = each.communicator.members
         if _beside_others(context, each):
             continue
-        peak = peak_time_ns(context.calibration, each.op, members, len(members), each.communicator.scope, each.bytes)
-        reached = efficiency(peak, each.ms * 1e6)
+        reached = efficiency(_peak_ns(context, each), each.ms * 1e6)
         if reached is not None and each.exposed_ms > 0:
             judged.append((each, reached))
     total = sum(each.exposed_ms for each, _ in judged)

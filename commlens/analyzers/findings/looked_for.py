@@ -85,7 +85,11 @@ def _slow(report: Report) -> str | None:
     groups = Counter((line.op, line.bytes, line.group_size) for line in known)
     pairs_of_ranks = Counter(line.op for line in report.cost_model if line.op in POINT_TO_POINT)
     alike = max([*groups.values(), *pairs_of_ranks.values()], default=0) > 1
-    if alike or any(line.efficiency is not None for line in known):
+    if alike:
+        return None
+    if _abstained(report, "calibrated-links"):
+        return _BELOW
+    if any(line.efficiency is not None for line in known):
         return None
     if not known:
         return "no transfer without waiting is known"

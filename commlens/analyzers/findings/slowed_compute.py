@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from commlens.analyzers.findings.build import advice, severity
 from commlens.analyzers.findings.context import Context
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Evidence, Finding
 
 _NAME = 60  # characters of a kernel's name
@@ -19,7 +20,7 @@ def find_slowed_compute(context: Context) -> list[Finding]:
     return [
         Finding(
             id="contention",
-            title=f"compute kernels run {weighted:.2g} times as long beside communication as alone",
+            title=f"compute kernels run {plain(weighted, 2)} times as long beside communication as alone",
             layer="ccl",
             severity=severity(context, lost),
             confidence="medium",

@@ -11,6 +11,7 @@ from commlens.analyzers.across.stragglers import Late, find_persistent, find_rot
 from commlens.analyzers.counted.gpus import held_down
 from commlens.analyzers.findings.build import advice
 from commlens.analyzers.findings.context import LEAST_SHARE, Context
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Evidence, Finding
 
 _LOOK = {
@@ -59,7 +60,7 @@ def _straggler(context: Context, lateness: Lateness, late: Late) -> Finding | No
         return None
     who, unit = context.numbers(late.positions), lateness.unit
     each, per = (lateness.per_step, STEP) if lateness.per_step else (1.0, unit)
-    more = f", {cause.ms:.3g} ms more than on the others" if cause.kind != UNKNOWN else ""
+    more = f", {plain(cause.ms)} ms more than on the others" if cause.kind != UNKNOWN else ""
     is_are = "is" if len(who) == 1 or _named(context, late).startswith("host") else "are"
     where = f" in {cause.where}" if cause.where else ""
     slowed, gpu = _slowed_gpu(context, late, cause)
@@ -146,7 +147,7 @@ def _stall(context: Context, lateness: Lateness, late: Late) -> list[Finding]:
         Evidence("pauses that are these ranks'", round(100 * late.share, 1), "%"),
         *_parts(cause),
     ]
-    often = f"{late.samples.size} times, {each.mean():.3g} ms"
+    often = f"{'once' if late.samples.size == 1 else f'{late.samples.size} times'}, {plain(float(each.mean()))} ms"
     pauses = "pauses" if len(late.positions) == 1 else "pause"
     title = f"{_named(context, late)} {pauses} now and then ({often}): {cause.kind}{where}"
     look = "look for what happens in those steps: garbage collection, checkpoints, evaluation, logging, throttling"

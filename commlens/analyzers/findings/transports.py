@@ -10,6 +10,7 @@ from commlens.analyzers.findings.build import advice, fixing
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.gpu_paths import find_bypassed_nvlink
 from commlens.analyzers.findings.wired import Wired, exposed_between, gb_s, moved_evidence, named, on_link
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Action, Evidence, Finding
 from commlens.analyzers.settings.setting import is_on, lets, remedy
 
@@ -148,4 +149,4 @@ def _kind(device: Device) -> str:
 
 
 def _speed(device: Device) -> str:
-    return f", {gb_s(device.peak):.3g} GB/s" if device.peak is not None else ""
+    return f", {plain(gb_s(device.peak))} GB/s" if device.peak is not None else ""

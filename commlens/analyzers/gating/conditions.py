@@ -31,6 +31,7 @@ TIMES: Final = {
 SHARES: Final = ("overlap", "matched")
 COUNTS: Final = ("steps", "ranks", "dropped")
 ABSTENTIONS: Final = (
+    "calibrated-links",
     "cost-model",
     "critical-path",
     "forward-phase",

@@ -9,6 +9,7 @@ from commlens.analyzers.comparison.difference import LONGER, Difference
 from commlens.analyzers.comparison.noise import FEWEST_STEPS
 from commlens.analyzers.gating.outcome import PASSED, TRIPPED, UNJUDGED, Outcome
 from commlens.analyzers.gating.regressions import PARTS, Regress
+from commlens.analyzers.numerals import plain
 
 
 def judge_comparison(
@@ -68,8 +69,18 @@ def _unknown(limit: Regress, pair: Difference) -> str | None:
 
 
 def _said(limit: Regress, pair: Difference, comparison: Comparison) -> str:
-    share = "" if pair.change_percent is None else f", {pair.change_percent:+.3g} %"
+    """Of a change that is known, see `_unknown`."""
+    share = "" if pair.change_percent is None else f", {_signed(pair.change_percent)} %"
+    sure = f"{100 * comparison.level:.0f} % interval {_signed(pair.low_ms)} to {_signed(pair.high_ms)} ms"
     return (
-        f"{limit.part} changed from {pair.before_ms:.4g} to {pair.after_ms:.4g} ms ({pair.change_ms:+.3g} ms{share};"
-        f" {100 * comparison.level:.0f} % interval {pair.low_ms:+.3g} to {pair.high_ms:+.3g} ms: {pair.verdict})"
+        f"{limit.part} changed from {_plain(pair.before_ms, 4)} to {_plain(pair.after_ms, 4)} ms"
+        f" ({_signed(pair.change_ms)} ms{share}; {sure}: {pair.verdict})"
     )
+
+
+def _signed(value: float | None) -> str:
+    return f"{'-' if value is not None and value < 0 else '+'}{_plain(value and abs(value), 3)}"
+
+
+def _plain(value: float | None, digits: int) -> str:
+    return "?" if value is None else plain(value, digits)

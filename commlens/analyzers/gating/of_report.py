@@ -9,6 +9,7 @@ from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.findings.looked_for import FINDINGS, HANG, LINKS, looked_for
 from commlens.analyzers.gating.conditions import ABSTENTION, ANY, COUNTS, FINDING, SIGNS, TIMES, Condition
 from commlens.analyzers.gating.outcome import NO_BUDGET, PASSED, TRIPPED, UNJUDGED, Outcome
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Report
 
 # With these, collectives may have cost more than the report says.
@@ -87,12 +88,12 @@ def _gap(condition: Condition, report: Report) -> str | None:
 def _of_step(condition: Condition, report: Report) -> str:
     if condition.metric not in TIMES or condition.unit != "%":
         return ""
-    ms = getattr(report.time_budget, TIMES[condition.metric])
-    return f" of a step ({ms:.3g} of {report.time_budget.step_ms:.3g} ms)"
+    ms, step_ms = getattr(report.time_budget, TIMES[condition.metric]), report.time_budget.step_ms
+    return f" of a step ({plain(ms)} of {plain(step_ms)} ms)" if step_ms else ""
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{value:,.0f}" if not unit else f"{value:.3g} {unit}"
+    return f"{value:,.0f}" if not unit else f"{plain(value)} {unit}"
 
 
 def _abstained(condition: Condition, report: Report) -> Outcome:

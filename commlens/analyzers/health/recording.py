@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from commlens.analyzers.across.signs import end_ns, last_sign_ns
+from commlens.analyzers.across.signs import alive_ns, end_ns, last_sign_ns
 from commlens.analyzers.findings.context import LEAST_SHARE
 from commlens.analyzers.health.differences import Difference, find_differences
 from commlens.analyzers.health.sights import Sight, sights
@@ -42,11 +42,13 @@ class Ending:
         rank: global rank.
         ended: its process ended and the recorder wrote so.
         silent_s: since its last sign of life; None where it ended, or left no sign.
+        signs: its recorder leaves signs of life while the rank issues nothing; those before commlens kept any do not.
     """
 
     rank: int
     ended: bool
     silent_s: float | None
+    signs: bool = True
 
     @property
     def running(self) -> bool:
@@ -143,7 +145,8 @@ def examine_health(examined: Examined, now_ns: int) -> Health:
 def _ending(facts: RankFacts, info: Mapping[str, Any], now_ns: int) -> Ending:
     last = last_sign_ns(facts, info)
     ended = end_ns(info) is not None or facts.who.ended is not None
-    return Ending(facts.rank, ended, None if ended or last == MISSING else max(0.0, (now_ns - last) / 1e9))
+    silent_s = None if ended or last == MISSING else max(0.0, (now_ns - last) / 1e9)
+    return Ending(facts.rank, ended, silent_s, alive_ns(info) is not None)
 
 
 def _broken_hooks(infos: Mapping[int, Mapping[str, Any]]) -> tuple[Hook, ...]:

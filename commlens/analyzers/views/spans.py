@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from commlens.trace.schema import MISSING
 
 @dataclass(frozen=True)
 class RankSpans:
-    """One rank's collectives on the common clock, by start, shape (spans,) each, int64.
+    """One rank's collectives on the common clock, by start, shape (spans,) each; integers, small where they fit.
 
     Attributes:
         row: in the rank's table.
@@ -76,12 +77,12 @@ def rank_spans(ranks: Sequence[RankFacts], joined: Joined, position: int, last_n
     of, place = _matched_as(joined, position, started.size)
     end_reach = np.maximum.accumulate(end[order]) if order.size else end
     return RankSpans(
-        row=row[order],
+        row=row[order].astype(np.int32),
         start_ns=start[order],
         need_ns=need[order],
         end_ns=end[order],
-        split=(known & ~pending[row]).astype(np.int64)[order],
-        finished=(~pending[row]).astype(np.int64)[order],
+        split=(known & ~pending[row]).astype(np.int8)[order],
+        finished=(~pending[row]).astype(np.int8)[order],
         reach_ns=end_reach,
         communicator=of[row[order]],
         place=place[row[order]],
@@ -91,10 +92,10 @@ def rank_spans(ranks: Sequence[RankFacts], joined: Joined, position: int, last_n
 
 def _matched_as(joined: Joined, position: int, count: int) -> tuple[Ints, Ints]:
     """Communicator and collective of each of the rank's rows, MISSING where it is in none, shape (rows,) each."""
-    of, place = np.full(count, MISSING, np.int64), np.full(count, MISSING, np.int64)
+    of, place = np.full(count, MISSING, np.int32), np.full(count, MISSING, np.int32)
     for number, matched in enumerate(joined.matched):
         if position in matched.communicator.present:
             own = matched.rows[matched.communicator.present.index(position)]
             seen = own != MISSING
             of[own[seen]], place[own[seen]] = number, np.flatnonzero(seen)
-    return of, place
+    return cast(Ints, of), cast(Ints, place)

@@ -79,6 +79,8 @@ class Timeline:
         end_ns: last record of any rank.
         step_index: numbers of the analysed steps, ascending, shape (steps,).
         steps: when each began on its first and ended on its last rank, shape (steps,) each.
+        unseen: rows of collectives for which it is not known whether the rank stood still: no share of time has them.
+        rows: of collectives, on all ranks.
     """
 
     def __init__(self, examined: Examined) -> None:
@@ -90,6 +92,8 @@ class Timeline:
         self.begin_ns = min((each.begin_ns for each in seen), default=0)
         self.end_ns = max((each.end_ns for each in seen), default=0)
         self.step_index, self.steps = self._find_steps()
+        self.unseen = sum(int((~facts.blocked.known).sum()) for facts in ranks)
+        self.rows = sum(facts.blocked.known.size for facts in ranks)
         self._spans = lru_cache(maxsize=None)(self._find_spans)
 
     def _find_steps(self) -> tuple[Ints, Intervals]:
@@ -114,7 +118,12 @@ class Timeline:
         return np.stack(found) if found else np.zeros((0, len(STATES), bins), np.float32)
 
     def bars(self, lines: Sequence[Line], begin_ns: int, end_ns: int, most: int) -> Bars | None:
-        """Every collective and what ranks did besides; None where that is more than `most` bars."""
+        """Every collective and what ranks did besides; None where that is more than `most` bars.
+
+        None also where a line stands for several ranks: their bars would cover one another.
+        """
+        if any(len(line.positions) > 1 for line in lines):
+            return None
         positions = [(number, position) for number, line in enumerate(lines) for position in line.positions]
         if sum(self._spans(position).most_between(begin_ns, end_ns) for _, position in positions) > most:
             return None

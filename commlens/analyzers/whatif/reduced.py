@@ -10,6 +10,7 @@ import numpy as np
 
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
+from commlens.analyzers.numerals import plain
 from commlens.analyzers.whatif.buckets import Buckets, BucketSettings, Parameter, buckets
 from commlens.analyzers.whatif.described import Described, read_ddp
 from commlens.analyzers.whatif.gradients import Gradients, Round
@@ -73,7 +74,7 @@ def _known(
         refusal = _MISLAID
     wire = _item_bytes(ddp.parameters, layout, ratio)
     if wire == 0:
-        refusal = f"a bucket takes {ratio:.3g} of its bytes on the wire, and it is not known how"
+        refusal = f"a bucket takes {plain(ratio)} of its bytes on the wire, and it is not known how"
     return Gradients(
         parameters=ddp.parameters,
         order=order,

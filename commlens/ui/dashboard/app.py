@@ -82,11 +82,12 @@ def _add_routing(app: Dash, runs: Runs) -> None:
             state = _state(runs.view(key)) if version else no_update  # it may have fallen silent
             return (*(no_update,) * 3, state, *(no_update,) * 4)
         name = (path or "/").strip("/") or PAGES[0].NAME
+        here = write_query({**asked, "run": key})  # nothing of what was chosen on another page, or of another run
         try:
             view = runs.view(key)
         except CommlensError as error:
             body = _unreadable(key, error)
-            return body, navigation(PAGES, name, key), key, "", [], True, 0, None
+            return body, navigation(PAGES, name, key), key, "", [], True, 0, here
         # Controls that were moved since the address was opened count, where only the run has grown.
         query = merged(search, link, key) if ticked else asked
         page = _BY_NAME.get(name)
@@ -99,7 +100,7 @@ def _add_routing(app: Dash, runs: Runs) -> None:
             _problem(view, asked, runs),
             not view.growing,
             view.version,
-            no_update if ticked else None,  # what was chosen on another page, or of another run
+            no_update if ticked else here,
         )
 
     @app.callback(

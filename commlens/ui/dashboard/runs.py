@@ -175,6 +175,7 @@ def _read(entry: _Entry) -> View:
     growing = run.info.get("imported") is None and any(_alive(rank.info) for rank in run.ranks.values())
     written_at = entry.seen[-1] / 1e9
     view = View(entry.key, examine(run), entry.version + 1, time.time(), growing or not run.ranks, written_at)
+    _ = view.timeline, view.heat  # now, not when a page first asks for them
     entry.view, entry.version = view, view.version
     entry.took_s = time.monotonic() - begun
     return view

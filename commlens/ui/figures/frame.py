@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 MOST_MARKS = 30_000  # of one figure
+MOST_PATTERNED = 60  # bars
 LONGEST = 48  # characters of a name
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "{": "&#123;", "$": "&#36;"})
@@ -108,15 +109,15 @@ def bars(kind: str, values: Sequence[float | None], places: Sequence[Any], flat:
         "x": list(x),
         "y": list(y),
         "orientation": "h" if flat else "v",
-        "marker": fill(kind),
+        "marker": fill(kind, patterned=len(x) <= MOST_PATTERNED),
         **more,
     }
 
 
-def fill(kind: str) -> dict[str, Any]:
-    """How bars of a kind are painted."""
+def fill(kind: str, patterned: bool = True) -> dict[str, Any]:
+    """How bars of a kind are painted; thin ones without a pattern, which could not be seen and takes long to draw."""
     marker: dict[str, Any] = {"color": palette.COLOURS[kind], "line": {"width": 0}}
-    if kind in palette.PATTERNS:
+    if patterned and kind in palette.PATTERNS:
         pattern = {"shape": palette.PATTERNS[kind], "fillmode": "overlay", "fgcolor": "rgba(255, 255, 255, 0.55)"}
         marker["pattern"] = pattern | {"size": 6, "solidity": 0.25}
     return marker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html
 
 from commlens.analyzers.comparison import Comparison, compare, side
 from commlens.render.comparison import comparison_headline, comparison_notes, comparison_sections
@@ -72,7 +72,5 @@ def register(app: Dash, runs: Runs) -> None:
         prevent_initial_call=True,
     )
     def chosen(before: str | None, key: str) -> Any:
-        if ctx.triggered_id is None:  # the page was put there
-            return (no_update,) * 2
         view = runs.view(key)
         return _body(view, before, runs), write_query({"run": key, "before": before})

@@ -90,7 +90,7 @@ def _rows(view: View, query: Query, page: int) -> tuple[list[Any], int]:
     except RowsError as error:
         return [nothing(str(error))], 0
     if not found.num_rows:
-        return [nothing("No such row.")], 0
+        return [nothing(view.problem or "No such row.")], 0
     page = min(page, (found.num_rows - 1) // PER_PAGE)
     begin = page * PER_PAGE
     part = found.slice(begin, PER_PAGE)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from dash import Dash
+from dash import Dash, html
 
 from commlens.analyzers import Report
 from commlens.render.words import milliseconds, number, percent, size
@@ -14,6 +14,7 @@ from commlens.ui.dashboard.components import chart, nothing, question, table
 from commlens.ui.dashboard.runs import Runs, View
 
 NAME, TITLE = "overlap", "Overlap"
+_MOST: Final = 40  # lines: a browser takes seconds for hundreds
 QUESTION = "Is communication hidden behind compute, by step, group and bucket?"
 
 
@@ -54,9 +55,11 @@ def _lines(report: Report) -> Any:
             milliseconds(line.hidden_ms_per_step),
             percent(line.overlap),
         ]
-        for line in report.overlaps[:200]
+        for line in report.overlaps[:_MOST]
     ]
-    return table(head, rows, [False, False, *[True] * 7])
+    more = len(report.overlaps) - _MOST
+    left = f"The {_MOST} longest exposed of {len(report.overlaps)}; all of them with commlens report --format json."
+    return html.Div([table(head, rows, [False, False, *[True] * 7]), *([nothing(left)] if more > 0 else [])])
 
 
 def register(app: Dash, runs: Runs) -> None:

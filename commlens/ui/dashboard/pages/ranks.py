@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html
 
 from commlens.analyzers import Report
 from commlens.analyzers.views.lines import ORDERS, pick_lines
@@ -76,8 +76,6 @@ def register(app: Dash, runs: Runs) -> None:
         prevent_initial_call=True,
     )
     def ordered(order: str, key: str, search: str) -> Any:
-        if ctx.triggered_id is None:  # the page was put there
-            return (no_update,) * 2
         order = one_of({"order": order}, "order", ORDERS)
         link = write_query({**read_query(search), "run": key, "order": order})
         return _maps(runs.view(key), order), link

@@ -45,7 +45,7 @@ def layout(view: View, query: Query, runs: Runs) -> list[Any]:
             ],
             className="controls",
         ),
-        html.P(_told(close, left), id="timeline-told", className="dim"),
+        html.P(_told(times, close, left), id="timeline-told", className="dim"),
         chart(shown, id="timeline-figure", scrollZoom=True),
         html.Div(_detail(times, selected), id="timeline-detail"),
         html.H2("Steps: click one, or drag over several, to see them above"),
@@ -119,7 +119,7 @@ def _drawn(view: View, window: Window, order: str, selected: tuple[int, int] | N
     return shown, close, lines
 
 
-def _told(close: bool, lines: Lines) -> str:
+def _told(times: Timeline, close: bool, lines: Lines) -> str:
     level = (
         "Each bar is a collective (above) or compute (below); thin lines join the arrivals of one collective. Click"
         " one to see all its ranks."
@@ -129,7 +129,11 @@ def _told(close: bool, lines: Lines) -> str:
         else "Each column of a line shows what share of that time the rank spent on what. Drag or scroll to zoom in,"
         " until single collectives appear."
     )
-    return f"{level} {lines.left_out}".strip()
+    unseen = (
+        f"Whether ranks stood still for {times.unseen:,} of {times.rows:,} parts of collectives is not known: these are"
+        " not in the picture, but among the bars."
+    )
+    return " ".join(part for part in (level, "" if close or not times.unseen else unseen, lines.left_out) if part)
 
 
 def _detail(times: Timeline, selected: tuple[int, int] | None) -> list[Any]:
@@ -196,7 +200,7 @@ def register(app: Dash, runs: Runs) -> None:
         order: str,
         *rest: Any,
     ) -> Any:
-        if ctx.triggered_id is None:  # the page was put there: it shows what its address says
+        if len(ctx.triggered) == len(ctx.inputs):  # the page was put there: it shows what its address says
             return (no_update,) * 4
         key, search, link = rest[5:]
         view = runs.view(key)
@@ -220,7 +224,7 @@ def register(app: Dash, runs: Runs) -> None:
             "communicator": selected[0] if selected else None,
             "place": selected[1] if selected else None,
         }
-        return shown, _told(close, lines), _detail(times, selected), write_query(said)
+        return shown, _told(times, close, lines), _detail(times, selected), write_query(said)
 
 
 def _moved(

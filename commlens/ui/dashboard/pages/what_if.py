@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
@@ -17,6 +17,9 @@ from commlens.ui.dashboard.address import Query, write_query
 from commlens.ui.dashboard.components import chart, nothing, question, table
 from commlens.ui.dashboard.runs import Runs, View
 from commlens.ui.figures.predicted import predicted_step
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 NAME, TITLE = "what-if", "What-if"
 QUESTION = "What would a change gain, before anybody makes it?"
@@ -46,9 +49,10 @@ def layout(view: View, query: Query, runs: Runs) -> list[Any]:
     simulator = view.examined.simulator()
     if simulator.baseline is None or simulator.refusal is not None:
         return [question(TITLE, QUESTION, f"Nothing is predicted for this run: {simulator.refusal}.")]
+    asked = _scenario(view, values)
     ddp = any(model.get("kind") == "DDP" for model in _models(view))
     return [
-        html.Div(question(TITLE, QUESTION, _answer(view, values)), id="what-if-answer"),
+        html.Div(question(TITLE, QUESTION, _answer(view, asked)), id="what-if-answer"),
         html.Div(
             [
                 *(_slider(name, values[name]) for name in _SLIDERS if ddp or name != "cap"),
@@ -57,7 +61,8 @@ def layout(view: View, query: Query, runs: Runs) -> list[Any]:
             ],
             className="sliders",
         ),
-        html.Div(_predicted(view, values), id="what-if-body"),
+        chart(_drawn(view, asked), id="what-if-figure"),
+        html.Div(_told(view, asked), id="what-if-body"),
     ]
 
 
@@ -93,14 +98,17 @@ def _changes(values: Query) -> list[Change]:
     return [parse(f"{_ALL[name][0]}={value}") for name, value in values.items() if value != AS_IS]
 
 
-def _scenario(view: View, values: Query) -> tuple[Sequence[Change], Scenario | None]:
+_Asked = tuple[Sequence[Change], Scenario | None]
+
+
+def _scenario(view: View, values: Query) -> _Asked:
     changes = _changes(values)
     return changes, view.examined.simulator().scenario(changes) if changes else None
 
 
-def _answer(view: View, values: Query) -> str:
+def _answer(view: View, asked: _Asked) -> str:
     replayed = view.examined.simulator().replayed()
-    changes, found = _scenario(view, values)
+    changes, found = asked
     if found is None:
         return f"A step takes {milliseconds(replayed.measured_ms)} ms. Choose a change below."
     if found.predicted is None:
@@ -113,10 +121,15 @@ def _answer(view: View, values: Query) -> str:
     )
 
 
-def _predicted(view: View, values: Query) -> list[Any]:
+def _drawn(view: View, asked: _Asked) -> Figure:
+    return predicted_step(view.examined.simulator().replayed(), asked[1])
+
+
+def _told(view: View, asked: _Asked) -> list[Any]:
+    """What the prediction rests on, and what to type."""
     simulator = view.examined.simulator()
-    changes, found = _scenario(view, values)
-    parts: list[Any] = [chart(predicted_step(simulator.replayed(), found))]
+    changes, found = asked
+    parts: list[Any] = []
     if found is not None:
         parts += [_commands(view, changes), *(nothing(f"assumed: {each}") for each in found.assumptions)]
         if found.ceiling_ms is not None:
@@ -148,6 +161,7 @@ def register(app: Dash, runs: Runs) -> None:
 
     @app.callback(
         Output("what-if-answer", "children"),
+        Output("what-if-figure", "figure"),
         Output("what-if-body", "children"),
         Output("link", "data", allow_duplicate=True),
         *(Input(f"what-if-{name}", "value") for name in _ALL),
@@ -155,8 +169,8 @@ def register(app: Dash, runs: Runs) -> None:
         prevent_initial_call=True,
     )
     def moved(*given: Any) -> Any:
-        if ctx.triggered_id is None:  # the page was put there
-            return (no_update,) * 3
+        if len(ctx.triggered) == len(ctx.inputs):  # the page was put there: it shows what its address says
+            return (no_update,) * 4
         values = {}
         for name, value in zip(_ALL, given[:-1], strict=True):
             known = _ALL[name][1]
@@ -165,4 +179,5 @@ def register(app: Dash, runs: Runs) -> None:
             values[name] = value if value in known else AS_IS
         view = runs.view(given[-1])
         link = write_query({"run": given[-1], **{name: value for name, value in values.items() if value != AS_IS}})
-        return question(TITLE, QUESTION, _answer(view, values)), _predicted(view, values), link
+        asked = _scenario(view, values)
+        return question(TITLE, QUESTION, _answer(view, asked)), _drawn(view, asked), _told(view, asked), link
