@@ -61,9 +61,10 @@ class Rank:
             KeyError: `name` is not one of `schema.TABLES`.
             TraceError: The file may not be read.
         """
-        if name not in self._tables:
-            self._tables[name] = self._read(name)
-        return self._tables[name]
+        rows = self._tables.get(name)
+        if rows is None:  # another thread may forget them meanwhile
+            rows = self._tables[name] = self._read(name)
+        return rows
 
     def columns(self, name: str, columns: Sequence[str]) -> dict[str, Integers]:
         """Columns as read-only integers: values, or codes into `vocabulary`; `MISSING` where null.

@@ -52,7 +52,7 @@ def _told(error: Exception) -> Any:
 
         logging.getLogger("commlens").error("internal error: %s: %s", type(error).__name__, error)
     text = str(error) if isinstance(error, CommlensError) else "internal error, see the terminal of the dashboard"
-    if ctx.triggered_id in ("address", "clock"):  # what is shown may be of another run
+    if ctx.triggered_id in ("address", "grown"):  # what is shown may be of another run
         set_props("page", {"children": []})
     set_props("message", {"children": html.P(text, className="alert")})
     return no_update
@@ -70,17 +70,13 @@ def _add_routing(app: Dash, runs: Runs) -> None:
         Output("link", "data"),
         Input("address", "pathname"),
         Input("address", "search"),
-        Input("clock", "n_intervals"),
+        Input("grown", "data"),
         State("link", "data"),
-        State("version", "data"),
     )
-    def show(path: str, search: str, ticks: int, link: str | None, version: int) -> Any:
+    def show(path: str, search: str, grown: int | None, link: str | None) -> Any:
         asked = read_query(search)
         key = asked["run"] if asked.get("run") in runs.keys else runs.keys[0]
-        ticked = ctx.triggered_id == "clock"
-        if ticked and runs.version(key) == version:
-            state = _state(runs.view(key)) if version else no_update  # it may have fallen silent
-            return (*(no_update,) * 3, state, *(no_update,) * 4)
+        ticked = ctx.triggered_id == "grown"
         name = (path or "/").strip("/") or PAGES[0].NAME
         here = write_query({**asked, "run": key})  # nothing of what was chosen on another page, or of another run
         try:
@@ -102,6 +98,21 @@ def _add_routing(app: Dash, runs: Runs) -> None:
             view.version,
             no_update if ticked else here,
         )
+
+    # Apart from `show`: a tick in which nothing has grown must not take the place of a page that was asked for.
+    @app.callback(
+        Output("grown", "data"),
+        Output("state", "children", allow_duplicate=True),
+        Input("clock", "n_intervals"),
+        State("run", "value"),
+        State("version", "data"),
+        prevent_initial_call=True,
+    )
+    def look(ticks: int, key: str, version: int) -> Any:
+        if key not in runs.keys or not version:
+            return no_update, no_update
+        now = runs.version(key)
+        return (now, no_update) if now != version else (no_update, _state(runs.view(key)))  # it may have fallen silent
 
     @app.callback(
         Output("address", "search"),

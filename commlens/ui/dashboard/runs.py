@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from commlens.analyzers.stages import Examined, examine
 from commlens.analyzers.views.heat import Heat, find_heat
@@ -17,7 +17,7 @@ from commlens.analyzers.views.timeline import Timeline
 from commlens.errors import CommlensError, RunNotFoundError
 from commlens.trace import open_run
 from commlens.trace.folders import read_info, runs_in
-from commlens.trace.schema import RUN_FILE
+from commlens.trace.schema import ALIVE_FILE, RUN_FILE
 
 POLL_S: Final = 2.0
 MOST_LISTED: Final = 200
@@ -47,6 +47,12 @@ class View:
     written_at: float
     problem: str = ""
 
+    def again(self, **changes: Any) -> View:
+        """The same with some fields changed; what was made of it is not made anew."""
+        fresh = replace(self, **changes)
+        fresh.__dict__.update({name: self.__dict__[name] for name in ("timeline", "heat") if name in self.__dict__})
+        return fresh
+
     @cached_property
     def timeline(self) -> Timeline:
         """All ranks on one clock."""
@@ -66,7 +72,7 @@ class _Entry:
     paths: tuple[Path, ...]
     view: View | None = None
     version: int = 0  # grows for good: also where the view was let go and read anew
-    seen: tuple[int, ...] = ()
+    seen: tuple[int, int, int] = (0, 0, 0)
     took_s: float = 0.0
     used_at: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -170,10 +176,11 @@ def _identity(folder: Path) -> object:
 def _read(entry: _Entry) -> View:
     begun = time.monotonic()
     # Before reading: what is written meanwhile is seen the next time. What is not there, opening says better.
-    entry.seen = _signature(entry.paths) if all(path.exists() for path in entry.paths) else (0, 0, 0)
+    seen = _look(entry.paths) if all(path.exists() for path in entry.paths) else _Seen()
+    entry.seen = seen.signature
     run = open_run(list(entry.paths))
     growing = run.info.get("imported") is None and any(_alive(rank.info) for rank in run.ranks.values())
-    written_at = entry.seen[-1] / 1e9
+    written_at = seen.written_ns / 1e9
     view = View(entry.key, examine(run), entry.version + 1, time.time(), growing or not run.ranks, written_at)
     _ = view.timeline, view.heat  # now, not when a page first asks for them
     entry.view, entry.version = view, view.version
@@ -187,8 +194,11 @@ def _read_again(entry: _Entry) -> None:
     if view is None:  # let go meanwhile
         return
     try:
-        if _signature(entry.paths) != entry.seen or view.problem:
+        seen = _look(entry.paths)
+        if seen.signature != entry.seen or view.problem:
             _read(entry)
+        else:
+            entry.view = view.again(written_at=seen.written_ns / 1e9)
     except (CommlensError, OSError) as error:
         _keep(entry, view, f"the run cannot be read any more: {error}")
     except Exception as error:  # noqa: BLE001 - the thread's boundary: other runs are still to be followed
@@ -200,7 +210,7 @@ def _keep(entry: _Entry, view: View, problem: str) -> None:
     """What was read stays, with the problem beside it, which is said once."""
     if view.problem != problem:
         entry.version += 1
-        entry.view = replace(view, version=entry.version, problem=problem)
+        entry.view = view.again(version=entry.version, problem=problem)
 
 
 def _due(entry: _Entry, view: View) -> bool:
@@ -212,13 +222,20 @@ def _alive(info: Mapping[str, object]) -> bool:
     return not info.get("end")
 
 
-def _signature(paths: Sequence[Path]) -> tuple[int, ...]:
-    """Changes when something is written to a run: the number of files, their bytes, the newest time.
+class _Seen(NamedTuple):
+    """What is seen of a run's files: a signature that changes when something is recorded, and their newest time, ns."""
+
+    signature: tuple[int, int, int] = (0, 0, 0)
+    written_ns: int = 0
+
+
+def _look(paths: Sequence[Path]) -> _Seen:
+    """The number of files, their bytes, their newest time; signs of life are nothing recorded.
 
     Raises:
         RunNotFoundError: a folder has gone.
     """
-    files = total = newest = 0
+    files = total = newest = alive = 0
     for path in paths:
         if not path.exists():
             raise RunNotFoundError(f"{path} is not there any more")
@@ -227,5 +244,7 @@ def _signature(paths: Sequence[Path]) -> tuple[int, ...]:
                 found = file.stat()
             except OSError:  # gone since it was listed
                 continue
-            files, total, newest = files + 1, total + found.st_size, max(newest, found.st_mtime_ns)
-    return files, total, newest
+            alive = max(alive, found.st_mtime_ns)
+            if file.name != ALIVE_FILE:
+                files, total, newest = files + 1, total + found.st_size, max(newest, found.st_mtime_ns)
+    return _Seen((files, total, newest), alive)

@@ -25,6 +25,7 @@ def shell(pages: Sequence[ModuleType], keys: Sequence[str], unlisted: int = 0) -
             dcc.Store(id="link"),  # what the address should say, as controls were moved
             dcc.Store(id="linked"),
             dcc.Store(id="version", data=0),
+            dcc.Store(id="grown"),
             dcc.Interval(id="clock", interval=2000),
             html.A("To the page", href="#page", className="skip"),
             html.Header(
