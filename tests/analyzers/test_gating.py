@@ -243,3 +243,14 @@ def test_a_change_without_an_interval_or_a_percentage_is_not_judged(longer: Comp
     zero = replace(longer, step=replace(longer.step, before_ms=0.0))
     assert "step=2ms sets a limit" in judged_limit("90%", zero).said
     assert judged_limit("2ms", zero).state == TRIPPED
+
+
+def test_waiting_that_could_not_be_split_off_is_not_judged(longer: Comparison) -> None:
+    exposed = longer.parts["exposed_ms"]
+    assert exposed.before_ms is not None
+    unsplit = replace(longer.parts["exposed_unsplit_ms"], before_ms=0.3 * exposed.before_ms)
+    partly = replace(longer, parts={**longer.parts, "exposed_unsplit_ms": unsplit})
+    for part in ("wait", "transfer"):
+        outcome = judged_limit(f"{part}=50%", partly, force=True)
+        assert outcome.state == UNJUDGED and "30 % of the exposed time" in outcome.said
+    assert judged_limit("50%", partly, force=True).state == PASSED

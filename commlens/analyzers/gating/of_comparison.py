@@ -11,6 +11,8 @@ from commlens.analyzers.gating.outcome import PASSED, TRIPPED, UNJUDGED, Outcome
 from commlens.analyzers.gating.regressions import PARTS, Regress
 from commlens.analyzers.numerals import plain
 
+_UNSPLIT = 0.1  # of the exposed time: less is within what a gate can be off by anyway
+
 
 def judge_comparison(
     limits: Sequence[Regress], comparison: Comparison, strict: bool = False, force: bool = False
@@ -34,7 +36,8 @@ def _judge(limit: Regress, comparison: Comparison, strict: bool, force: bool) ->
     field = PARTS[limit.part]
     pair = comparison.step if field == "step_ms" else comparison.parts[field]
     gate = f"--max-regress {limit.text}"
-    obstacle = (None if force else _incomparable(limit, comparison)) or _unknown(limit, pair)
+    obstacle = (None if force else _incomparable(limit, comparison)) or _unsplit(limit, comparison)
+    obstacle = obstacle or _unknown(limit, pair)
     if obstacle is not None:
         return Outcome(gate, UNJUDGED, obstacle, unit=limit.unit)
     value = pair.change_percent if limit.unit == "%" else pair.change_ms
@@ -54,6 +57,22 @@ def _incomparable(limit: Regress, comparison: Comparison) -> str | None:
     if partly and limit.part != "step":
         each = partly[0]
         return f"only {each.ranks} of {each.world_size} ranks of {each.path} were recorded; --force judges all the same"
+    return None
+
+
+def _unsplit(limit: Regress, comparison: Comparison) -> str | None:
+    """Waiting and transfer are two runs' alike only where nearly all that was exposed is known to be either."""
+    if limit.part not in ("wait", "transfer"):
+        return None
+    whole, part = comparison.parts["exposed_ms"], comparison.parts["exposed_unsplit_ms"]
+    sides = (
+        (comparison.before, whole.before_ms, part.before_ms),
+        (comparison.after, whole.after_ms, part.after_ms),
+    )
+    for side, exposed, unsplit in sides:
+        if exposed and unsplit and unsplit > _UNSPLIT * exposed:
+            share = f"{100 * unsplit / exposed:.0f} %"
+            return f"{share} of the exposed time of {side.path} could not be split into waiting and transfer"
     return None
 
 
