@@ -24,7 +24,7 @@ def progress_section(report: Report, console: Console) -> Table | None:
     broken = any(finding.id in BROKEN for finding in report.findings)
     if not broken and not any(each.analysis == "hang" for each in report.abstentions):
         return None
-    named = {finding.group for finding in report.findings if finding.id == "hang"}
+    named = {finding.group for finding in report.findings if finding.id in BROKEN}
     shown = [each for each in report.progress if each.behind or (each.group in named and not each.point_to_point)]
     rows = [row for each in shown[:TOP_GROUPS] for row in _rows(each, console)]
     if len(shown) > TOP_GROUPS:

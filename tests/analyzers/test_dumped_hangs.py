@@ -30,7 +30,11 @@ def test_a_rank_that_did_not_come(tmp_path: Path, ahead: int) -> None:
         "rank 2 was alive but did not come: ranks 0-1, 3 waited in all_reduce of 4.0 MB float32"
         " (sequence 19 of group 0 (desc 0))"
     )  # for how long no dump says
-    assert evidence(finding) == {"sequence number": 19, "ranks that wait": 3, "last sequence number of rank 2": 18}
+    assert evidence(finding) == {
+        "sequence number": 19,
+        "ranks that wait": 3,
+        "number that rank 2 had issued at least": 18,
+    }
     assert any("different moments" in doubt for doubt in finding.could_be_wrong_if)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from blocking_job import even_job
 from plotly.utils import PlotlyJSONEncoder
 from synthetic import MS, START, Collective, RankTruth, training_rank, write_run
 from ui.runs_to_show import HOSTILE, KINDS, faulty
@@ -162,6 +163,34 @@ def test_arrivals_on_clocks_that_are_not_compared_are_not_joined(tmp_path: Path)
     assert "arrivals of one collective" in names
     times.refusal = "two hosts share no collective"
     assert "arrivals of one collective" not in {trace.name for trace in timeline(times, lines, window)[0].data}
+
+
+def test_hosts_whose_clocks_are_not_compared_begin_together(tmp_path: Path) -> None:
+    """They may be days apart: on one axis nothing would be seen of either."""
+    day = 86_400 * 10**9
+    truths = even_job(ranks=2).truths()
+    for rank, truth in truths.items():
+        truth.info.update({"boot_id": f"boot {rank}", "groups": [{"name": "0", "ranks": [rank], "size": 1}]})
+    folder = write_run(tmp_path / "run", truths | {1: later(truths[1], day)})
+    times = shown(folder)[1].timeline
+    assert times.refusal is not None
+    assert times.end_ns - times.begin_ns < day / 1000
+    assert (times.steps.ends - times.steps.starts).max() < day / 1000
+    shares = times.shares(pick_lines(times.examined.report).lines, times.begin_ns, times.end_ns, 4)
+    assert (shares.sum(axis=1) > 0.5).all(), "both ranks all the while"
+
+
+def later(truth: RankTruth, ns: int) -> RankTruth:
+    """The same on a clock that is so much ahead."""
+    rows = [
+        replace(row, **{name: at + ns for name in CLOCKED if (at := getattr(row, name)) != MISSING})
+        for row in truth.collectives
+    ]
+    phases = [replace(phase, start_ns=phase.start_ns + ns, end_ns=phase.end_ns + ns) for phase in truth.phases]
+    return replace(truth, collectives=rows, phases=phases)
+
+
+CLOCKED = ("issued_ns", "started_ns", "completed_ns", "waited_ns")
 
 
 def test_nobody_is_blamed_for_no_waiting(tmp_path: Path) -> None:

@@ -133,6 +133,8 @@ def test_folders_of_runs_parts_and_equal_names(tmp_path: Path) -> None:
     assert together.view("run").examined.report.run.ranks_present == (0, 1)
     healthy(tmp_path / "x" / "run"), faulty(tmp_path / "y" / "run", ranks=2, steps=4)
     assert Runs([tmp_path / "x" / "run", tmp_path / "y" / "run"]).keys == ("run", "run~1")
+    shutil.copytree(tmp_path / "y" / "run", tmp_path / "copy")
+    assert Runs([tmp_path / "y" / "run", tmp_path / "copy"]).keys == ("run", "copy"), "the same ranks: no part of it"
     with pytest.raises(RunNotFoundError, match="no such file or folder"):
         Runs([tmp_path / "nowhere"]).view("nowhere")
 

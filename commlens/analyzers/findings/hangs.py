@@ -130,7 +130,7 @@ def _evidence(ranks: Sequence[RankFacts], root: Root, fates: Sequence[Fate], ste
     known = issued_at_least(ranks, root.stand.matched)
     for fate in fates:
         if known.get(fate.rank, MISSING) != MISSING:
-            evidence.append(Evidence(f"last sequence number of rank {fate.rank}", known[fate.rank], ""))
+            evidence.append(Evidence(f"number that rank {fate.rank} had issued at least", known[fate.rank], ""))
         if fate.earlier_s is not None:
             evidence.append(Evidence(f"recording of rank {fate.rank} stops earlier by", round(fate.earlier_s, 3), "s"))
     return evidence

@@ -81,7 +81,7 @@ def _straggler(context: Context, lateness: Lateness, late: Late) -> Finding | No
         evidence,
         cause,
         ranks=who,
-        confidence="high" if late.chance < 1e-3 and cause.kind != UNKNOWN else "medium",
+        confidence="high" if late.chance < 1e-3 and cause.kind != UNKNOWN and not context.missing else "medium",
         wrong_if=("the ranks are meant to do different work, as in a pipeline",),
     )
 
@@ -142,7 +142,7 @@ def _stall(context: Context, lateness: Lateness, late: Late) -> list[Finding]:
     where = f" in {cause.where}" if cause.where else ""
     evidence = [
         Evidence("pauses", float(late.samples.size), "steps"),
-        Evidence("the others wait in such a step, mean", round(float(each.mean()), 3), "ms"),
+        Evidence("a rank waits in such a step, mean over ranks", round(float(each.mean()), 3), "ms"),
         Evidence("the longest", round(float(each.max()), 3), "ms"),
         Evidence("pauses that are these ranks'", round(100 * late.share, 1), "%"),
         *_parts(cause),

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.intervals import Intervals, Ints
 from commlens.analyzers.stages import Examined
 from commlens.analyzers.views.lines import Line
 from commlens.analyzers.views.spans import RankSpans, rank_spans
-from commlens.analyzers.views.states import COMPUTE, STATES, TRANSFER, UNSPLIT, WAIT, rank_states
+from commlens.analyzers.views.states import (
+    COMPUTE,
+    STATES,
+    TRANSFER,
+    UNSPLIT,
+    WAIT,
+    rank_states,
+    recorded_between,
+)
 from commlens.trace.schema import MISSING
 
 
@@ -74,6 +83,7 @@ class Timeline:
     """The ranks of a run on the common clock.
 
     Attributes:
+        examined: of which run; where clocks are not compared its hosts begin together.
         refusal: why clocks are not compared: then each rank is drawn on its own; None where they are.
         begin_ns: first record of any rank.
         end_ns: last record of any rank.
@@ -84,8 +94,8 @@ class Timeline:
     """
 
     def __init__(self, examined: Examined) -> None:
-        self.examined = examined
-        joined, ranks = examined.joined, examined.ranks
+        joined, ranks = _drawn(examined), examined.ranks
+        self.examined = replace(examined, joined=joined)
         self.refusal = joined.clocks.refusal
         self._states = [rank_states(facts, joined, position) for position, facts in enumerate(ranks)]
         seen = [each for each in self._states if each.end_ns > each.begin_ns]
@@ -218,6 +228,22 @@ class Timeline:
             exposed_ns=int(facts.exposed_ns[row]),
             last=bool(waits.last[row] == position and waits.need_ns[row] != MISSING),
         )
+
+
+def _drawn(examined: Examined) -> Joined:
+    """Where clocks are not compared each host begins at its first record: they may be days apart."""
+    joined, ranks = examined.joined, examined.ranks
+    if joined.clocks.refusal is None:
+        return joined
+    bounds = [recorded_between(facts) for facts in ranks]
+    begins = [int(joined.clocks.aligned(p, np.array(bound))[0]) for p, bound in enumerate(bounds)]
+    first: dict[str, int] = {}
+    for facts, begin, (start, end) in zip(ranks, begins, bounds, strict=True):
+        if end > start:
+            first[facts.who.machine] = min(begin, first.get(facts.who.machine, begin))
+    earliest = min(first.values(), default=0)
+    moved = np.array([earliest - first.get(facts.who.machine, earliest) for facts in ranks], np.int64)
+    return replace(joined, clocks=replace(joined.clocks, shift_ns=joined.clocks.shift_ns + moved))
 
 
 def _group(name: str, desc: str) -> str:

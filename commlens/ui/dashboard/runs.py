@@ -141,8 +141,10 @@ def _together(paths: Sequence[Path]) -> tuple[list[list[Path]], int]:
     unlisted = 0
     for path in paths:
         folders = runs_in(path)
-        if len(folders) == 1 or not folders:
-            found.setdefault(_identity(folders[0]) if folders else path, []).extend(folders or [path])
+        if len(folders) == 1:
+            _add_part(found, folders[0])
+        elif not folders:
+            found.setdefault(path, [path])
         else:
             unlisted += len(folders[MOST_LISTED:])
             for folder in folders[:MOST_LISTED]:
@@ -150,6 +152,21 @@ def _together(paths: Sequence[Path]) -> tuple[list[list[Path]], int]:
     if not found:
         raise RunNotFoundError("no run given; next: commlens run -- torchrun ...")
     return list(found.values()), unlisted
+
+
+def _add_part(found: dict[object, list[Path]], folder: Path) -> None:
+    """A folder beside others of its run; one that holds the same ranks is a copy, and stands by itself."""
+    others = found.setdefault(_identity(folder), [])
+    if folder.resolve() in {other.resolve() for other in others}:
+        return
+    if _ranks(folder) & {name for other in others for name in _ranks(other)}:
+        found.setdefault(folder, [folder])
+    else:
+        others.append(folder)
+
+
+def _ranks(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("rank-*")}
 
 
 def _entries(together: Sequence[Sequence[Path]]) -> Iterator[_Entry]:

@@ -63,7 +63,10 @@ def _brushed(shown: Any) -> Any:
 def _answer(view: View) -> str:
     report, refusal = view.examined.report, view.timeline.refusal
     if refusal:
-        return f"Clocks could not be compared ({refusal}): each rank is drawn on its own clock."
+        return (
+            f"Clocks could not be compared ({refusal}): each rank is drawn on its own clock, the first record of each"
+            " host at 0."
+        )
     budget = report.time_budget
     sure = report.coverage.clock.uncertainty_us
     within = f", to {number(sure / 1000)} ms" if sure else ""
