@@ -79,8 +79,8 @@ def _considered(job: Job, technique: Technique, base: Base) -> Considered:
 def seen(job: Job, technique: Technique, verdict: Seen) -> Considered:
     """What a finding has seen, unless the simulator knows that its change gains next to nothing."""
     word, reason, predicted = ADVISED, verdict.reason, verdict.predicted
-    if predicted is not None and (likely := likely_gain_ms(predicted)) <= SMALL * job.step_ms:
-        word, reason = REJECTED, f"{verdict.reason}; {_too_little(predicted, Base(), likely)}"
+    if predicted is not None and (likely := likely_gain_ms(predicted)) <= (least := SMALL * job.step_ms):
+        word, reason = REJECTED, f"{verdict.reason}; {_too_little(predicted, Base(), likely, least)}"
     return technique.considered(
         word,
         reason,
@@ -102,7 +102,7 @@ def _tried(job: Job, technique: Technique, trial: Trial, base: Base) -> Consider
         return technique.considered(UNKNOWN, f"{trial.reason}; not simulated: {best}")
     likely = likely_gain_ms(best.predicted) - below.gain_ms
     least = (MORE_GAIN if technique.loses == MORE else SMALL) * job.step_ms
-    reason = trial.reason if likely > least else f"{trial.reason}; {_too_little(best.predicted, below, likely)}"
+    reason = trial.reason if likely > least else f"{trial.reason}; {_too_little(best.predicted, below, likely, least)}"
     return technique.considered(
         ADVISED if likely > least else REJECTED,
         reason,
@@ -113,10 +113,12 @@ def _tried(job: Job, technique: Technique, trial: Trial, base: Base) -> Consider
     )
 
 
-def _too_little(predicted: Predicted, below: Base, likely_ms: float) -> str:
+def _too_little(predicted: Predicted, below: Base, likely_ms: float, least_ms: float) -> str:
+    """The gain, and that it is not sure enough to be worth it."""
     more = " beyond what loses less" if below.changes else ""
     gain = predicted.gain_ms - below.gain_ms
-    return f"it is predicted to gain {plain(gain)} ms{more}, in four cases of five more than {plain(likely_ms)} ms"
+    sure = f"at least {plain(likely_ms)} ms in four cases of five" if likely_ms > 0 else "perhaps nothing"
+    return f"predicted to gain {plain(gain)} ms{more}, but {sure}, and {plain(least_ms)} ms are asked for advice"
 
 
 def _with(base: Base, judged: list[Considered]) -> Base:
