@@ -12,9 +12,10 @@ from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.collectives import moved_ns
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
-from commlens.analyzers.pooled import Pool, step_of
+from commlens.analyzers.pooled import Pool
 from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.resampled import block_length, block_places, drawn_means, drawn_medians, times_drawn, widening
+from commlens.analyzers.views.heat import caused_by_step
 from commlens.trace.schema import MISSING
 
 if TYPE_CHECKING:
@@ -147,16 +148,11 @@ def _ranks(
 ) -> None:
     """Of each rank's waiting, and of the others' for it: means over steps, as in the report."""
     count = 1 + max(int(steps.max()) for steps in places.values())
-    caused = np.zeros((len(ranks), count))
     for place, steps in places.items():
-        facts, own, still = ranks[place], joined.waits[place], joined.exposed[place].row_wait
-        errors["rank", facts.rank, "wait_ms"] = draws.of_means([(steps, joined.exposed[place].wait / 1e6)])
-        rows = np.flatnonzero((own.last != MISSING) & (own.last != place) & (still > 0))
-        keys = own.last[rows] * count + steps[step_of(facts, rows)]
-        caused += np.bincount(keys, weights=still[rows] / 1e6, minlength=caused.size).reshape(caused.shape)
-    every, others = np.arange(count), max(len(ranks) - 1, 1)
+        errors["rank", ranks[place].rank, "wait_ms"] = draws.of_means([(steps, joined.exposed[place].wait / 1e6)])
+    every, caused = np.arange(count), caused_by_step(ranks, joined, places, count)
     for place, facts in enumerate(ranks):
-        errors["rank", facts.rank, "caused_wait_ms"] = draws.of_means([(every, caused[place] / others)])
+        errors["rank", facts.rank, "caused_wait_ms"] = draws.of_means([(every, caused[place])])
 
 
 def _lines(

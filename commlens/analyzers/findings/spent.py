@@ -8,6 +8,7 @@ import numpy as np
 
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.placed import Which
+from commlens.analyzers.pooled import step_of
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
@@ -27,12 +28,11 @@ def exposed_ms(context: Context, rows: Sequence[Which]) -> float:
 def _usual(facts: RankFacts) -> tuple[Which, int]:
     """Rows that were not issued in a freak of a step, shape (rows,), and how many steps are none."""
     length = facts.steps.end_ns - facts.steps.start_ns
-    issued = facts.columns.collectives["issued_ns"]
+    count = facts.exposed_ns.size
     if not length.size:
-        return np.ones(issued.size, bool), 0
+        return np.ones(count, bool), 0
     usual = length <= _FREAK * np.median(length)
-    step = np.searchsorted(facts.steps.start_ns, issued, side="right") - 1
-    return np.asarray((step < 0) | usual[np.maximum(step, 0)]), int(usual.sum())
+    return np.asarray(usual[step_of(facts, np.arange(count))]), int(usual.sum())
 
 
 def transfer_ms(context: Context, rows: Sequence[Which]) -> float:

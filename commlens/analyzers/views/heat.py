@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
+from commlens.analyzers.pooled import step_of
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
@@ -34,18 +35,27 @@ def find_heat(ranks: Sequence[RankFacts], joined: Joined) -> Heat | None:
     if joined.clocks.refusal or len(ranks) < 2 or not any(facts.budget is not None for facts in ranks):
         return None
     numbers = np.unique(np.concatenate([facts.steps.index for facts in ranks]))
+    known = [position for position, facts in enumerate(ranks) if facts.budget is not None]
+    places = {position: np.searchsorted(numbers, ranks[position].steps.index) for position in known}
     waited = np.full((len(ranks), numbers.size), np.nan)
-    caused = np.zeros_like(waited)
-    for position, (facts, own) in enumerate(zip(ranks, joined.exposed, strict=True)):
-        if facts.budget is not None:
-            waited[position, np.searchsorted(numbers, facts.steps.index)] = own.wait / 1e6
-            _charge(caused, numbers, facts, own.row_wait, joined.waits[position].last, position)
-    return Heat(numbers, waited, caused / (len(ranks) - 1) / 1e6)
+    for position, steps in places.items():
+        waited[position, steps] = joined.exposed[position].wait / 1e6
+    return Heat(numbers, waited, caused_by_step(ranks, joined, places, numbers.size))
 
 
-def _charge(caused: Floats, numbers: Ints, facts: RankFacts, wait_ns: Ints, last: Ints, position: int) -> None:
-    """Add what a rank waited in each step to those that it waited for."""
-    rows = np.flatnonzero((wait_ns > 0) & (last != MISSING) & (last != position))
-    slot = np.searchsorted(facts.steps.start_ns, facts.columns.collectives["issued_ns"][rows], side="right") - 1
-    rows, slot = rows[slot >= 0], slot[slot >= 0]
-    np.add.at(caused, (last[rows], np.searchsorted(numbers, facts.steps.index[slot])), wait_ns[rows])
+def caused_by_step(ranks: Sequence[RankFacts], joined: Joined, places: Mapping[int, Ints], count: int) -> Floats:
+    """The others' exposed waiting while each rank was the last to come, mean over them, ms, shape (ranks, steps).
+
+    Args:
+        ranks: stage one.
+        joined: stage two.
+        places: of the ranks that have a budget, by position: where in the result each of their analysed steps stands.
+        count: steps of the result.
+    """
+    caused = np.zeros(len(ranks) * count)
+    for position, steps in places.items():
+        last, wait = joined.waits[position].last, joined.exposed[position].row_wait
+        rows = np.flatnonzero((wait > 0) & (last != MISSING) & (last != position))
+        keys = last[rows].astype(np.int64) * count + steps[step_of(ranks[position], rows)]
+        caused += np.bincount(keys, weights=wait[rows] / 1e6, minlength=caused.size)
+    return caused.reshape(len(ranks), count) / max(len(ranks) - 1, 1)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -124,10 +125,12 @@ class Runs:
 
     def follow(self, stopped: threading.Event) -> None:
         """Read runs again while they grow, until stopped."""
-        while not stopped.wait(POLL_S):
-            for entry in self._entries.values():
-                if (view := entry.view) is not None and view.growing and _due(entry, view):
-                    _read_again(entry)
+        with ThreadPoolExecutor(1, "read again") as apart:
+            while not stopped.wait(POLL_S):
+                for entry in self._entries.values():
+                    if (view := entry.view) is not None and view.growing and _due(entry, view):
+                        # A mistake of ours in one run ends neither this thread nor the others' refreshing.
+                        _tell(entry, view, apart.submit(_read_again, entry).exception())
 
     def _forget_others(self) -> None:
         kept = [entry for entry in self._entries.values() if entry.view is not None]
@@ -218,7 +221,10 @@ def _read_again(entry: _Entry) -> None:
             entry.view = view.again(written_at=seen.written_ns / 1e9)
     except (CommlensError, OSError) as error:
         _keep(entry, view, f"the run cannot be read any more: {error}")
-    except Exception as error:  # noqa: BLE001 - the thread's boundary: other runs are still to be followed
+
+
+def _tell(entry: _Entry, view: View, error: BaseException | None) -> None:
+    if error is not None:
         logging.getLogger("commlens").error("internal error: %s: %s", type(error).__name__, error)
         _keep(entry, view, "the run could not be read again: internal error, see the terminal of the dashboard")
 
