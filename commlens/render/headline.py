@@ -66,7 +66,7 @@ def _split(report: Report) -> str:
     if unsplit >= 0.01 * whole:
         parts.append(f"{percent(unsplit, whole)} could not be split")
     uneven = uneven_wait_ms(report)
-    more = f" (in the usual step; on average {milliseconds(uneven)} ms a step)" if uneven is not None else ""
+    more = f" in the usual step; the mean step waits {milliseconds(uneven)} ms" if uneven is not None else ""
     return f"About {', '.join(parts)}{more}."
 
 
