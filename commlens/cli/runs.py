@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commlens.cli.places import anywhere
 from commlens.errors import RunNotFoundError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ RunParts = Annotated[
         metavar="[RUN]...",
         help="Folder of a run; every part of it where ranks write apart. Default: newest in ./commlens-runs.",
         show_default=False,
+        parser=anywhere,
     ),
 ]
 RankRegex = Annotated[

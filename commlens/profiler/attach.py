@@ -70,6 +70,13 @@ def _after_init() -> None:
 
     if not recording():
         return
+    import torch.distributed as dist
+
+    from commlens.profiler import limits, nccl_plugin
+
+    if live.recorder is None and not limits.is_recorded(dist.get_rank(), dist.get_world_size()):
+        nccl_plugin.pause()
+        return
     from commlens.profiler.recorder import start
 
     start(requested_folder())

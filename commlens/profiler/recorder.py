@@ -15,7 +15,8 @@ import threading
 import time
 from typing import Any
 
-from commlens.profiler import environment, fix, graphs, live, losses, nccl_plugin, phases, torch_profiler
+from commlens.profiler import environment, fix, graphs, limits, live, losses, nccl_plugin, phases, torch_profiler
+from commlens.profiler.aggregation import Aggregation
 from commlens.profiler.clock import now, wall_offset_ns
 from commlens.profiler.control import Control
 from commlens.profiler.counters.sampler import Counters
@@ -23,6 +24,7 @@ from commlens.profiler.gradients import Gradients
 from commlens.profiler.groups import Groups
 from commlens.profiler.logs import new_log
 from commlens.profiler.output import Output
+from commlens.profiler.phase import first_flush
 from commlens.profiler.trampoline import Trampoline
 from commlens.profiler.watched import WatchedModels
 from commlens.profiler.windows import Windows
@@ -50,6 +52,7 @@ class Recorder:
         self.phases.buckets = self.collectives.buckets
         self.windows = Windows(self.phases, self._info_changed)
         self.control = Control(self.windows, lambda: self.phases.step, self._info_changed)
+        self.aggregation = Aggregation(limits.quota_bytes())
         self.graphs = graphs.Graphs()
         self.hooks: dict[str, str] = {}
         self.trampoline_ns: int | None = None
@@ -58,7 +61,7 @@ class Recorder:
         self._output = Output(folder, rank, store, generation)
         self.counters = Counters(self._output.agreed_name, self._info_changed, rank)
         self._wake = threading.Event()
-        self._pause_s = FLUSH_S
+        self._pause_s = 0.0 if self._output.is_packed else max(SOONEST_S, FLUSH_S * first_flush(rank, world_size))
         self._stopping = self._leaving = False
         self._flusher = threading.Thread(target=self._run, name="commlens-flush", daemon=True)
         self.phases.before_backward = self._before_backward
@@ -112,8 +115,8 @@ class Recorder:
         self.counters.abandon()
         self._output.abandon()
 
-    def stop(self, patience_s: float = 5.0) -> None:
-        """Writes what is left. A disk that hangs holds the process for `patience_s` at most."""
+    def stop(self, at_exit: bool = True, patience_s: float = 5.0) -> None:
+        """Writes what is left. A disk that hangs holds the process for `patience_s` at most, at exit a pack longer."""
         self.windows.close()
         self.windows.wait_for_file()
         self.collectives.close()
@@ -123,6 +126,8 @@ class Recorder:
         self._wake.set()
         if self._flusher.is_alive():
             self._flusher.join(patience_s)
+        if not self._flusher.is_alive():
+            self._output.leave(at_exit)
 
     def _let_callbacks_finish(self) -> None:
         # A Gloo thread that calls back into Python must not meet a finalising interpreter.
@@ -171,16 +176,34 @@ class Recorder:
         if pauses.spans:
             rows = rows[pauses.written(rows["step"])]
             ready = pauses.only(ready)
+        rows, finished = self.aggregation.split(rows, now()), self.aggregation.phases(finished)
         self._output.add_collectives(rows, self.groups.ordered, self.offset_ns, self.collectives.source)
         self._output.add_phases(finished, self.phases.names, self.offset_ns)
         self._output.add_gradients(ready, self.offset_ns)
-        self._output.add_counters(self.counters.drain(ended), self.counters.readings.keys, self.offset_ns)
+        write = ended or self.aggregation.due(now())
+        readings = self.aggregation.readings(self.counters.drain(ended), write)
+        self._output.add_counters(readings, self.counters.readings.keys, self.offset_ns)
+        self._aggregate(write)
         self.counters.publish(self._output.run_id, issued, dropped)
         started -= self.counters.charge()
         under_way = len(self.slots) > 0
         if why := self.collectives.failure():
             raise RuntimeError(why)
-        self._output.add_overhead(now() + self.offset_ns, issued, hook_ns + sample_ns, dropped, started, under_way)
+        later = self.aggregation.begun and not write
+        hook_ns += sample_ns
+        self._output.add_overhead(now() + self.offset_ns, issued, hook_ns, dropped, started, under_way, later)
+
+    def _aggregate(self, write: bool) -> None:
+        """Writes sums where it is time, and looks whether the quota is reached."""
+        if write and len(self.aggregation.sums):
+            names = [group.name for group in self.groups.ordered]
+            size = self._output.add_aggregates(self.aggregation.sums.take(names, self.offset_ns))
+            self.aggregation.written(size, now())
+        size = self._output.total_bytes + nccl_plugin.statistics().get("written_bytes", 0)
+        if self.aggregation.look(size, self.phases.step, now()):
+            self._stale = True
+        if self.aggregation.begun:
+            nccl_plugin.pause()
 
     def _look(self) -> None:
         """Whether there are requests, and what deep windows held the job for."""
@@ -188,6 +211,7 @@ class Recorder:
             self.windows.place(self._output.folder)
             nccl_plugin.open_in(self._output.folder)
             self.control.look(self._output.folder.parent)
+            self._output.look()
         self.windows.look()
         held, self.windows.held_ns = self.windows.held_ns, 0
         self._output.add_held(now() + self.offset_ns, held)
@@ -204,6 +228,7 @@ class Recorder:
             "backend": self.groups.ordered[0].backend,
             "torch": torch.__version__,
             "commlens": __version__,
+            **({"sampled_ranks": said} if (said := limits.sampled_ranks()) else {}),
         }
 
     def _info(self, ended: bool = False) -> dict[str, Any]:
@@ -225,6 +250,7 @@ class Recorder:
             "overhead": {"trampoline_ns": self.trampoline_ns},
             "windows": self.windows.described(self.offset_ns),
             "paused": self.control.pauses.described(),
+            "aggregates": self.aggregation.described(),
             "control": self.control.answers,
             "cuda_graphs": self.graphs.described(),
             "nccl_plugin": nccl_plugin.statistics(),
@@ -243,10 +269,14 @@ def start(folder: str) -> None:
     running = live.recorder
     if running is not None and (running.rank, running.world_size) == (rank, world_size):
         return  # the group was made anew; its recording goes on
+    if not limits.is_recorded(rank, world_size):
+        if running is not None:
+            finish(at_exit=False)
+        return
     if running is None and _begun is not None:
         return  # it gave up and said so; one rank alone in a second run would hide the first
     if running is not None:
-        finish()
+        finish(at_exit=False)
     _generation += 1
     recorder = Recorder(folder, rank, world_size, dist.distributed_c10d._get_default_store(), _generation)
     recorder.begin()
@@ -255,11 +285,11 @@ def start(folder: str) -> None:
         _register_endings()
 
 
-def finish() -> None:
-    """Stops recording, at the end of the process."""
+def finish(at_exit: bool = True) -> None:
+    """Stops recording, at the end of the process or before another recording."""
     live.recorder = None
     if _begun is not None:  # one that gave up has callbacks on their way too
-        live.guarded(_begun.stop)
+        live.guarded(_begun.stop, at_exit)
 
 
 def _register_endings() -> None:

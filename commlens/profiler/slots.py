@@ -56,6 +56,9 @@ LINGER_NS = 2_000_000_000
 FORGET_NS = 600_000_000_000
 ENQUEUE_ONLY = TIMINGS.index("enqueue_only")
 _ALL_KNOWN = 4  # issued, completed and waited for
+# What a drained row says in the place of `due_ns`: what had been drained of it before, as bits. As in slots.h.
+SEEN_ISSUED, SEEN_ENDED, SEEN_WAITED = 1, 4, 8
+_SEEN = np.array([0, 1, 5, 9, 13], np.int64)  # of 0 nothing, 1 issued, 2 and its end, 3 and its wait, 4 all
 
 Rows = npt.NDArray[np.void]
 Mask = npt.NDArray[np.bool_]
@@ -144,7 +147,7 @@ class Slots:
         it; the completed row follows under the same event and replaces it.
 
         Returns:
-            Rows of dtype `ROW`, shape (num_rows,).
+            Rows of dtype `ROW`, shape (num_rows,), with what was drained of each before in the place of `due_ns`.
         """
         used = np.flatnonzero(self._rows["event"] != MISSING)
         rows = self._rows[used]
@@ -152,10 +155,11 @@ class Slots:
         known = (1 + has_end + 2 * has_wait).astype(np.int8)
         new = known > self._seen[used]
         self.issued += int(np.count_nonzero(self._seen[used] == 0))
-        self._seen[used] = known
+        before, self._seen[used] = _SEEN[self._seen[used]], known
         finished = (known == _ALL_KNOWN) | ((rows["due_ns"] >= 0) & (now_ns >= rows["due_ns"]))
         self._set_due(used, rows, has_end | has_wait | (rows["timing"] == ENQUEUE_ONLY), now_ns)
         self._release(used[finished])
+        rows["due_ns"] = before
         return rows[new]
 
     def _set_due(self, used: Indices, rows: Rows, learnt: Mask, now_ns: int) -> None:

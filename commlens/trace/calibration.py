@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from commlens.errors import NewerFormatError, TraceError, WriteError
 from commlens.trace.schema import OPS, POINT_TO_POINT
+from commlens.trace.storage.files import read_file
 
 CALIBRATION_FILE: Final = "calibration.json"
 CALIBRATION_VERSION: Final = 1
@@ -90,7 +91,7 @@ def read_calibration(path: Path) -> Calibration:
         TraceError: It cannot be read, or is no calibration.
     """
     try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
+        text = read_file(path).decode("utf-8", errors="replace")
     except OSError as error:
         raise TraceError(f"cannot read the calibration {path}: {error.strerror}; check the path") from error
     if text.lstrip().startswith("{"):

@@ -1,20 +1,27 @@
-"""Finding and reading the folder of a run: run.json and the rank folders in it."""
+"""Finding and reading the folder of a run: run.json, the rank folders in it, and the packs of such."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
-from commlens.errors import DamagedRunError, NewerFormatError, RunNotFoundError
+from commlens.errors import DamagedRunError, NewerFormatError, RunNotFoundError, TraceError
+from commlens.trace.alike import Alike
+from commlens.trace.calibration import CALIBRATION_FILE
 from commlens.trace.rank import Rank
 from commlens.trace.schema import ALIVE_FILE, FORMAT_VERSION, RANK_FILE, RUN_FILE
 from commlens.trace.shapes import with_known_shapes
+from commlens.trace.storage.files import Files, Span, needed, read_each, read_spans
+from commlens.trace.storage.held import Entry, entries_of, held_in
+from commlens.trace.storage.places import is_remote
 
 _RANK_FOLDER: Final = re.compile(r"rank-(\d{5,7})")
 _SIGN: Final = 21  # bytes of a sign of life
+_AT_ONCE: Final = 512  # ranks whose descriptions are asked for together
 
 
 @dataclass
@@ -22,6 +29,7 @@ class RunFolder:
     """What one folder holds of a run; without a usable run.json `info` is empty and `problem` says why."""
 
     path: Path
+    calibration: Path | None = None
     info: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
     ranks: dict[int, Rank] = field(default_factory=dict)
@@ -45,12 +53,12 @@ def find_run(path: Path) -> tuple[Path, list[str]]:
         OSError: A folder may not be read.
     """
     entries = _entries(path)
-    if _is_run(path):
+    if _is_run(entries):
         return path, []
-    runs = [entry for entry in entries if _is_readable_run(entry)]
+    runs = _runs_among(entries)
     if not runs:
         raise RunNotFoundError(_no_run(path, entries))
-    newest = max(runs, key=_age_key)
+    newest = runs[0]
     if len(runs) == 1:
         return newest, []
     return newest, [f"{path} holds {len(runs)} runs; this is the newest, {newest.name}"]
@@ -62,20 +70,20 @@ def runs_in(path: Path) -> list[Path]:
     Raises:
         OSError: The folder may not be read.
     """
-    if not path.is_dir():
+    if not is_remote(path) and not path.is_dir():
         return []
     entries = _entries(path)
-    if _is_run(path):
-        return [path]
-    return sorted((entry for entry in entries if _is_readable_run(entry)), key=_age_key, reverse=True)
+    return [path] if _is_run(entries) else _runs_among(entries)
 
 
 def holds_run(path: Path) -> bool:
     """Whether there is a run at `path` or in it, or nothing else either."""
+    if is_remote(path):
+        return True  # other tools' files are read on this machine only
     if not path.is_dir():
         return False
     entries = _entries(path)
-    return not entries or _is_run(path) or (path / RANK_FILE).exists() or any(map(_is_readable_run, entries))
+    return not entries or _is_run(entries) or _holds(entries, RANK_FILE) or bool(_runs_among(entries))
 
 
 def read_folder(path: Path) -> RunFolder:
@@ -86,14 +94,16 @@ def read_folder(path: Path) -> RunFolder:
         NewerFormatError: One of them is of a newer format.
         OSError: A file may not be read.
     """
-    folder = RunFolder(path)
+    held = held_in(path)
+    folder = RunFolder(path, path / CALIBRATION_FILE if CALIBRATION_FILE in held.top.names() else None)
+    folder.notes += held.problems
     try:
-        folder.info = read_info(path / RUN_FILE)
+        folder.info = info_in(read_each([(held.top, RUN_FILE)])[0], path / RUN_FILE)
     except DamagedRunError as error:
         folder.problem = str(error)
-    for entry in sorted(path.iterdir()):
-        if match := _RANK_FOLDER.fullmatch(entry.name):
-            _read_rank(folder, entry, int(match[1]))
+    ranks = [(int(match[1]), each) for each in held.folders if (match := _RANK_FOLDER.fullmatch(each.path.name))]
+    for begin in range(0, len(ranks), _AT_ONCE):
+        _read_ranks(folder, ranks[begin : begin + _AT_ONCE])
     _drop_other_runs(folder)
     if not folder.ranks and (folder.problem or folder.damaged):
         why = folder.problem or folder.notes[0]
@@ -103,42 +113,59 @@ def read_folder(path: Path) -> RunFolder:
     return folder
 
 
-def _entries(path: Path) -> list[Path]:
+def _entries(path: Path) -> list[Entry]:
+    record = "" if is_remote(path) else f", or record a run with COMMLENS={path}"
     try:
-        return sorted(path.iterdir())
+        return entries_of(path)
     except FileNotFoundError:
-        raise RunNotFoundError(
-            f"no such folder: {path}; check the path, or record a run with COMMLENS={path}"
-        ) from None
+        raise RunNotFoundError(f"no such folder: {path}; check the path{record}") from None
     except NotADirectoryError:
         raise RunNotFoundError(f"{path} is a file, not a run; give the folder that holds {RUN_FILE}") from None
 
 
-def _no_run(path: Path, entries: list[Path]) -> str:
-    if (path / RANK_FILE).exists():
+def _no_run(path: Path, entries: Sequence[Entry]) -> str:
+    if _holds(entries, RANK_FILE):
         return f"{path} is one rank of a run; give the folder above it"
+    if is_remote(path):
+        return f"{path} holds no run; give a folder with {RUN_FILE} in it (copy other tools' files to this machine)"
     what = "holds no run" if entries else "is an empty folder"
     return f"{path} {what}; give a folder with {RUN_FILE} in it, or record one with COMMLENS={path}"
 
 
-def _is_run(path: Path) -> bool:
-    return (path / RUN_FILE).exists() or any(path.glob(f"rank-*/{RANK_FILE}"))
+def _holds(entries: Sequence[Entry], name: str) -> bool:
+    return any(entry.path.name == name for entry in entries)
+
+
+def _is_run(entries: Sequence[Entry]) -> bool:
+    return any(entry.path.name == RUN_FILE or entry.is_pack or entry.is_rank for entry in entries)
+
+
+def _runs_among(entries: Sequence[Entry]) -> list[Path]:
+    """Folders that are runs, the newest first."""
+    folders = [entry for entry in entries if entry.is_folder]
+    heads = read_spans([Span(entry.path / RUN_FILE) for entry in folders])
+    found = [
+        (_age(entry, head), entry.path.name, entry.path)
+        for entry, head in zip(folders, heads, strict=True)
+        if isinstance(head, bytes) or _is_readable_run(entry.path)
+    ]
+    return [path for *_, path in sorted(found, key=lambda each: each[:2], reverse=True)]
 
 
 def _is_readable_run(path: Path) -> bool:
     try:
-        return path.is_dir() and _is_run(path)
-    except OSError:
+        return _is_run(entries_of(path))
+    except (OSError, TraceError):
         return False
 
 
-def _age_key(path: Path) -> tuple[int, str]:
+def _age(entry: Entry, head: bytes | Exception) -> int:
     """Start of the run, ns of the wall clock; where not known, when its folder last changed."""
     try:
-        start = read_info(path / RUN_FILE).get("start_ns")
-    except (DamagedRunError, NewerFormatError, OSError):
+        start = info_in(head, entry.path / RUN_FILE).get("start_ns")
+    except (TraceError, OSError):
         start = None
-    return (start if _is_int(start) else path.stat().st_mtime_ns), path.name
+    return start if _is_int(start) else entry.modified_ns()
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -147,12 +174,19 @@ def read_info(path: Path) -> dict[str, Any]:
     Raises:
         DamagedRunError: It is no JSON object with a format version; the message is a clause.
         NewerFormatError: A newer commlens wrote it.
-        OSError: It may not be read.
+        OSError, TraceError: It may not be read.
     """
+    return info_in(read_spans([Span(path)])[0], path)
+
+
+def info_in(answer: bytes | Exception, path: Path) -> dict[str, Any]:
+    """As `read_info`, of what was read there, or why it could not be."""
+    if isinstance(answer, FileNotFoundError):
+        raise DamagedRunError(f"{path} is missing")
+    if isinstance(answer, Exception):
+        raise answer
     try:
-        info = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DamagedRunError(f"{path} is missing") from None
+        info = json.loads(answer)
     except (ValueError, RecursionError):
         raise DamagedRunError(f"{path} is truncated or damaged") from None
     version = info.get("format_version") if isinstance(info, dict) else None
@@ -166,27 +200,51 @@ def read_info(path: Path) -> dict[str, Any]:
     return dict(info)
 
 
-def _read_rank(folder: RunFolder, path: Path, number: int) -> None:
+def _read_ranks(folder: RunFolder, ranks: Sequence[tuple[int, Files]]) -> None:
+    answers, alike = read_each([(files, RANK_FILE) for _, files in ranks]), Alike()
+    found = [
+        rank
+        for (number, files), answer in zip(ranks, answers, strict=True)
+        if (rank := _rank(folder, number, files, answer, alike)) is not None
+    ]
+    open_ones = [rank for rank in found if not rank.info.get("end")]
+    signs = read_each([(rank.files, ALIVE_FILE) for rank in open_ones])
+    for rank, sign in zip(open_ones, signs, strict=True):
+        rank.info |= _last_sign(sign, rank.path / ALIVE_FILE)
+    for rank in found:
+        other = folder.ranks.get(rank.rank)
+        folder.ranks[rank.rank] = rank if other is None else fuller(other, rank, folder.notes)
+
+
+def fuller(first: Rank, second: Rank, notes: list[str]) -> Rank:
+    """Of the same rank twice the one with more collectives; a note says which."""
+    kept = max(first, second, key=lambda rank: rank.table("collectives").num_rows)
+    notes.append(f"rank {kept.rank} is there twice; {kept.path} is used, it has the most collectives")
+    return kept
+
+
+def _rank(folder: RunFolder, number: int, files: Files, answer: bytes | Exception, alike: Alike) -> Rank | None:
+    """A rank as it describes itself; None where that is no description of it."""
+    path = files.path
     try:
-        info = read_info(path / RANK_FILE)
+        info = info_in(answer, path / RANK_FILE)
     except DamagedRunError as error:
         _drop(folder, number, str(error))
-        return
+        return None
     if not _is_int(info.get("rank")) or info["rank"] != number:
         _drop(folder, number, f"{path / RANK_FILE} is damaged (it does not say rank {number})")
-        return
+        return None
     info, damaged = with_known_shapes(info)
     if damaged:
         folder.notes.append(f"{path / RANK_FILE} is damaged: not used of it: {', '.join(damaged)}")
-    folder.ranks[number] = Rank(number, path, info | _last_sign(path / ALIVE_FILE))
+    return Rank(number, path, alike.of(info), files)
 
 
-def _last_sign(path: Path) -> dict[str, int]:
+def _last_sign(answer: bytes | Exception, path: Path) -> dict[str, int]:
     """`alive_ns`, the last sign of life of a rank without an end; nothing where its recorder kept none."""
-    try:
-        text = path.read_bytes()[:_SIGN].strip()
-    except FileNotFoundError:
+    if isinstance(answer, FileNotFoundError):
         return {}
+    text = needed(answer, path)[:_SIGN].strip()
     return {"alive_ns": int(text)} if text.isdigit() else {}
 
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
-from commlens.errors import TraceError
 from commlens.trace.arrival import fill_started
 from commlens.trace.columns import Integers, from_arrow, one_array
 from commlens.trace.nccl.recorded import DeviceTimes, find_logs, with_nccl_times
-from commlens.trace.schema import TABLE_FILE, TABLES
-from commlens.trace.stream import parse
+from commlens.trace.schema import PACKED_TABLE, TABLE_FILE, TABLES
+from commlens.trace.storage.files import Files, FolderFiles
+from commlens.trace.storage.packs import PackFiles
+from commlens.trace.stream import parse, settled
 from commlens.trace.windows import WindowTrace, window_traces, with_kernels, with_window_times
+
+# What the latest row of an event, the order of issue and the begin of a collective are told from.
+_TIMES_NEED: Final = ("event", "group", "op", "issued_ns", "started_ns", "completed_ns", "timing")
+
+_READ_TOGETHER: Final = ("collectives", "phases", "overhead", "kernels", "device_ops")
 
 
 class Rank:
-    """One rank.
+    """One rank. To pickle it is cheap: tables are left behind, and read anew by whoever has it then.
 
     Attributes:
         rank: Global rank.
-        path: Folder of the rank.
+        path: Folder of the rank; in a pack what it would be.
+        files: What is in it.
         info: Content of rank.json; `alive_ns` with it, where the rank has no end and its recorder left signs of life.
         truncated: Tables read so far whose file is damaged or ends within a batch.
         device_times: How far NCCL's plugin told when collectives ran, once they were read; None where it was not there.
@@ -30,9 +37,10 @@ class Rank:
             one line each.
     """
 
-    def __init__(self, rank: int, path: Path, info: dict[str, Any]) -> None:
+    def __init__(self, rank: int, path: Path, info: dict[str, Any], files: Files | None = None) -> None:
         self.rank = rank
         self.path = path
+        self.files: Files = files or FolderFiles(path)
         self.info = info
         self.truncated: set[str] = set()
         self.device_times: DeviceTimes | None = None
@@ -46,9 +54,12 @@ class Rank:
     @property
     def trace_bytes(self) -> int:
         """Size on disk of the rank's tables, bytes."""
-        paths = (self.path / TABLE_FILE.format(table=name) for name in TABLES)
-        files = [*(path for path in paths if path.is_file()), *find_logs(self.path, self.info)]
-        return sum(path.stat().st_size for path in files)
+        sizes, form = self.files.sizes(), PACKED_TABLE if self.files.packed else TABLE_FILE
+        names = {form.format(table=name) for name in TABLES}.union(find_logs(sizes, self.info))
+        return sum(size for name, size in sizes.items() if name in names)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_tables": {}, "_traces": None}
 
     def table(self, name: str) -> pa.Table:
         """Every column of a table, latest row per event, collectives in the order of issue.
@@ -61,19 +72,19 @@ class Rank:
             KeyError: `name` is not one of `schema.TABLES`.
             TraceError: The file may not be read.
         """
-        rows = self._tables.get(name)
-        if rows is None:  # another thread may forget them meanwhile
-            rows = self._tables[name] = self._read(name)
-        return rows
+        return self._table(name, tuple(TABLES[name]))
 
     def columns(self, name: str, columns: Sequence[str]) -> dict[str, Integers]:
         """Columns as read-only integers: values, or codes into `vocabulary`; `MISSING` where null.
+
+        Of a pack only these are read, so ask for all that are wanted at once.
 
         Raises:
             KeyError: No such table or column.
             TraceError: The file may not be read.
         """
-        return {column: from_arrow(self._array(name, column)) for column in columns}
+        rows = self._table(name, columns)
+        return {column: from_arrow(one_array(rows, column)) for column in columns}
 
     def vocabulary(self, name: str, column: str) -> list[str]:
         """What the codes of a names column stand for.
@@ -82,7 +93,7 @@ class Rank:
             KeyError: No such table, or no such names column in it.
             TraceError: The file may not be read.
         """
-        array = self._array(name, column)
+        array = one_array(self._table(name, (column,)), column)
         if not isinstance(array, pa.DictionaryArray):
             raise KeyError(f"{name}.{column} holds numbers, not names")
         words: list[str] = array.dictionary.to_pylist()
@@ -91,18 +102,23 @@ class Rank:
     def forget(self) -> None:
         """Lets go of the tables that were read; they are read anew when asked for again."""
         self._tables.clear()
+        self.files.let_go()
         for trace in self._traces or []:
             trace.rank.forget()
 
-    def _array(self, name: str, column: str) -> pa.Array:
-        if column not in TABLES[name]:
-            raise KeyError(f"{name} has no column {column}")
-        return one_array(self.table(name), column)
+    def _table(self, name: str, columns: Sequence[str]) -> pa.Table:
+        """The table with these columns at least."""
+        unknown = next((column for column in columns if column not in TABLES[name]), None)
+        if unknown is not None:
+            raise KeyError(f"{name} has no column {unknown}")
+        rows = self._tables.get(name)
+        if rows is None or not {*columns} <= {*rows.column_names}:  # another thread may forget them meanwhile
+            before = [] if rows is None else rows.column_names
+            rows = self._tables[name] = self._read(name, [*before, *columns])
+        return rows
 
-    def _read(self, name: str) -> pa.Table:
-        if name not in TABLES:
-            raise KeyError(name)
-        rows, whole = parse(self._content(name), name)
+    def _read(self, name: str, columns: Sequence[str]) -> pa.Table:
+        rows, whole = self._recorded(name, columns)
         if not whole:
             self.truncated.add(name)
         if name == "device_ops" and not rows.num_rows:
@@ -112,9 +128,26 @@ class Rank:
             return with_window_times(rows, self.windows, self.rank, self.notes) if self.windows else rows
         return with_kernels(rows, self.windows) if name == "kernels" and self.windows else rows
 
+    def _recorded(self, name: str, columns: Sequence[str]) -> tuple[pa.Table, bool]:
+        """What the recorder wrote; of a pack the columns, and those that others are made of."""
+        if name == "collectives":
+            form = PACKED_TABLE if self.files.packed else TABLE_FILE
+            self.files.read_ahead([form.format(table=each) for each in _READ_TOGETHER])
+        if not isinstance(self.files, PackFiles):
+            return parse(self._content(name), name)
+        from commlens.trace.storage.parquet import read_table
+
+        if name != "collectives":
+            everything = name in ("kernels", "device_ops")  # others are joined to these
+            return read_table(self.files, name, tuple(TABLES[name]) if everything else columns)
+        everything = bool(find_logs(self.files.names(), self.info)) or bool(self.windows)
+        wanted = tuple(TABLES[name]) if everything else (*columns, *_TIMES_NEED)
+        rows, whole = read_table(self.files, name, wanted)
+        return settled(rows), whole
+
     def _with_nccl_times(self, rows: pa.Table) -> pa.Table:
         """The collectives with what NCCL's plugin knows of them; its operations are kept."""
-        rows, operations, self.device_times = with_nccl_times(rows, self.path, self.info)
+        rows, operations, self.device_times = with_nccl_times(rows, self.files, self.info)
         if self.device_times is not None:
             self._tables["device_ops"] = operations
             if not self.device_times.whole:
@@ -133,16 +166,8 @@ class Rank:
     def windows(self) -> list[WindowTrace]:
         """The deep windows whose files can be read; read once."""
         if self._traces is None:
-            self._traces = window_traces(self.path, self.info, self.notes)
+            self._traces = window_traces(self.files, self.info, self.notes)
         return self._traces
 
     def _content(self, name: str) -> bytes:
-        path = self.path / TABLE_FILE.format(table=name)
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return b""
-        except OSError as error:
-            raise TraceError(
-                f"cannot read {path}: {error.strerror}; make it readable for this user and try again"
-            ) from error
+        return self.files.read(TABLE_FILE.format(table=name)) or b""

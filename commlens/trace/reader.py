@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from commlens.errors import RunNotFoundError, TraceError
-from commlens.trace.calibration import CALIBRATION_FILE, Calibration, read_calibration
-from commlens.trace.folders import RunFolder, find_run, holds_run, read_folder
+from commlens.trace.calibration import Calibration, read_calibration
+from commlens.trace.folders import RunFolder, find_run, fuller, holds_run, read_folder
 from commlens.trace.rank import Rank
+from commlens.trace.sampling import left_out
+from commlens.trace.storage.places import PathLike, canonical, is_remote, place
 
 # Beyond the largest job on earth; a damaged number must not make a list of it.
 _MOST_RANKS: Final = 10_000_000
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass
@@ -51,9 +51,21 @@ class Run:
         return str(self.path) if not files else files[0] if len(files) == 1 else os.path.commonpath(files)
 
     @property
-    def missing(self) -> list[int]:
-        """Ranks of the job that cannot be read, ascending."""
+    def absent(self) -> list[int]:
+        """Ranks of the job of which nothing can be read, ascending."""
         return [rank for rank in range(self.world_size) if rank not in self.ranks]
+
+    @property
+    def sampled_out(self) -> list[int]:
+        """Those of them that were left out on purpose, see `sampling`; ascending."""
+        out = set(left_out(self.info.get("sampled_ranks"), self.world_size))
+        return [rank for rank in self.absent if rank in out and rank not in self.damaged]
+
+    @property
+    def missing(self) -> list[int]:
+        """Those of them that were not, ascending."""
+        out = set(self.sampled_out)
+        return [rank for rank in self.absent if rank not in out]
 
 
 def open_run(
@@ -66,7 +78,8 @@ def open_run(
 
     Args:
         path: A run folder, a folder of runs (the newest is taken), or several
-            paths that hold parts of the same run, such as node-local folders.
+            paths that hold parts of the same run, such as node-local folders;
+            on this machine or, as "s3://bucket/run", where fsspec reaches.
             Or files of another profiler, folders of them, or patterns.
         rank_regex: Where files of another profiler do not say which rank they
             are: a regular expression whose first group finds it in their names.
@@ -77,10 +90,12 @@ def open_run(
         DamagedRunError: Nothing readable is left of it.
         NewerFormatError: A newer commlens wrote it.
         TraceError: Paths hold different runs, or may not be read.
-        UsageError: It cannot be told which ranks files of another profiler are.
+        UsageError: It cannot be told which ranks files of another profiler are;
+            or what fsspec needs for an address is not installed.
         WriteError: There is no room for what was read of files of another profiler.
     """
-    paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(each) for each in path]
+    one = isinstance(path, str | os.PathLike) or is_remote(path)
+    paths = [place(cast(PathLike, path))] if one else [place(each) for each in cast(Sequence[PathLike], path)]
     if not paths:
         raise RunNotFoundError("no path given; give the folder of a run")
     with access_errors():
@@ -112,7 +127,7 @@ def _open_folder(path: Path) -> RunFolder:
 
 def _distinct(folders: list[RunFolder]) -> list[RunFolder]:
     """Each folder once, all of the same run."""
-    folders = list({folder.path.resolve(): folder for folder in folders}.values())
+    folders = list({canonical(folder.path): folder for folder in folders}.values())
     first = folders[0]
     for other in folders[1:]:
         if other.run_id != first.run_id or first.run_id is None:
@@ -145,7 +160,7 @@ def merged(folders: list[RunFolder]) -> Run:
 
 
 def _calibration(folders: list[RunFolder], notes: list[str]) -> Calibration | None:
-    path = next((found for folder in folders if (found := folder.path / CALIBRATION_FILE).is_file()), None)
+    path = next((folder.calibration for folder in folders if folder.calibration is not None), None)
     if path is None:
         return None
     try:
@@ -159,14 +174,8 @@ def _merged_ranks(folders: list[RunFolder], notes: list[str]) -> dict[int, Rank]
     ranks: dict[int, Rank] = {}
     for folder in folders:
         for number, rank in folder.ranks.items():
-            ranks[number] = _fuller(ranks[number], rank, notes) if number in ranks else rank
+            ranks[number] = fuller(ranks[number], rank, notes) if number in ranks else rank
     return dict(sorted(ranks.items()))
-
-
-def _fuller(first: Rank, second: Rank, notes: list[str]) -> Rank:
-    kept = max(first, second, key=lambda rank: rank.table("collectives").num_rows)
-    notes.append(f"rank {kept.rank} is there twice; {kept.path} is used, it has the most collectives")
-    return kept
 
 
 def _world_size(info: dict[str, Any], ranks: dict[int, Rank], damaged: set[int]) -> int:

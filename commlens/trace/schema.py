@@ -23,6 +23,8 @@ ALIVE_FILE: Final = "alive"  # in a rank's folder until it ends: its recorder's 
 ALIVE_EVERY_S: Final = 5.0  # while nothing else is written
 RANK_FOLDER: Final = "rank-{rank:05d}"
 TABLE_FILE: Final = "{table}.arrows"
+PACK_FILE: Final = "node-{rank:05d}.zip"  # in a run's folder: the ranks of a node, named by the lowest of them
+PACKED_TABLE: Final = "{table}.parquet"  # in a pack, in a rank's folder
 WINDOW_FILE: Final = "window-{step}.kineto.json.gz"  # in a rank's folder: torch.profiler's trace of a deep window
 
 OPS: Final = (
@@ -196,6 +198,42 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "device": "name16",  # a name in `links` of rank.json
         "counter": "name8",  # a word of `counters.COUNTERS`
         "value": "int64",
+    },
+    # What is kept after COMMLENS_QUOTA: sums, a row for each stretch of steps and kind of collective or phase. Rows of
+    # the same stretch and kind add up.
+    "aggregates": {
+        "from_step": "int32",  # first step of the stretch
+        "to_step": "int32",  # the step after its last one
+        "phase": "name8",  # of phases, and `step` for whole steps; null of collectives
+        "group": "name16",
+        "op": "name8",
+        "dtype": "name8",
+        "in_bytes": "int64",  # of each of them; null where a rank has too many sizes to tell them apart
+        "out_bytes": "int64",
+        "peer": "int32",  # of send and recv
+        "kind": "int32",  # number of this group, op, dtype, sizes and peer in the rank
+        "count": "int64",  # issued
+        "total_bytes": "int64",  # of those, the larger of in_bytes and out_bytes
+        "ended": "int64",  # whose end was seen
+        "bounds": "int64",  # of those, whose end was seen by wait() alone: that or earlier
+        "duration_ns": "int64",  # of those that ended, the sum from issue to end
+        "shortest_ns": "int64",
+        "longest_ns": "int64",
+        "started": "int64",  # of those that ended, whose beginning was seen too
+        "executed_ns": "int64",  # of those, the sum from beginning to end
+        "waits": "int64",  # for which a thread stood still
+        "blocked_ns": "int64",  # the sum of that
+        "first_seq": "int64",
+        "last_seq": "int64",
+        "first_ns": "int64",  # when the first was issued
+        "last_ns": "int64",
+    },
+    # How long they took: a histogram with four bins an octave. Rows add up likewise.
+    "aggregate_bins": {
+        "from_step": "int32",
+        "kind": "int32",
+        "bin": "int16",  # b: from 2^(b/4) up to, not including, 2^((b+1)/4) ns
+        "count": "int64",
     },
     # One row a flush; counts since the row before.
     "overhead": {

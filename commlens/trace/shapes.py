@@ -31,6 +31,7 @@ _SHAPES: Final[dict[str, Any]] = {
     "overhead": {},
     "clock": {},
     "end": {"how": str, "ns": int},
+    "aggregates": {"quota_bytes": int, "from_step": int},
     "flight_recorder": {"states": {"*": [int]}, "written_ns": int},
     "windows": [{"state": str}],
 }

@@ -36,34 +36,43 @@ def parse(data: bytes, table: str) -> tuple[pa.Table, bool]:
         stream without an end mark is whole if it ends with a batch.
     """
     schema = arrow_schema(table)
-    reader = _Batches(data, schema)
+    reader = Batches(pa.BufferReader(data), schema)
     rows = pa.Table.from_batches(list(reader), schema=schema).unify_dictionaries().combine_chunks()
-    return _ordered(_latest(rows)) if table == "collectives" else rows, reader.whole
+    return settled(rows) if table == "collectives" else rows, reader.whole
 
 
-class _Batches:
-    """Iterates over the whole batches of a stream; never raises on damaged bytes."""
+def settled(rows: pa.Table) -> pa.Table:
+    """Collectives, as they were recorded, as the latest row per event, in the order of issue."""
+    return _ordered(_latest(rows))
 
-    def __init__(self, data: bytes, schema: pa.Schema) -> None:
+
+class Batches:
+    """Iterates over the whole batches of a stream, at its beginning; never raises on damaged bytes.
+
+    Attributes:
+        whole: Whether nothing is behind the last whole batch, known when the iteration has ended.
+    """
+
+    def __init__(self, source: pa.NativeFile, schema: pa.Schema) -> None:
         self.whole = False
-        self._data = data
+        self._source = source
         self._schema = schema
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        source = pa.BufferReader(self._data)
         end = 0
         try:
-            if self._data:
-                reader = pa.ipc.open_stream(source, options=_ONE_THREAD)
-                end = source.tell()
+            if self._source.size():
+                reader = pa.ipc.open_stream(self._source, options=_ONE_THREAD)
+                end = self._source.tell()
                 for batch in reader:
                     checked = _checked(batch, self._schema)
-                    end = source.tell()
+                    end = self._source.tell()
                     yield checked
+            # Anything else here is a dictionary whose batch was cut off.
+            self._source.seek(end)
+            self.whole = self._source.read(len(END_OF_STREAM) + 1) in (b"", END_OF_STREAM)
         except _DAMAGE:
             return
-        # Anything else here is a dictionary whose batch was cut off.
-        self.whole = self._data[end:] in (b"", END_OF_STREAM)
 
 
 def _checked(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

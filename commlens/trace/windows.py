@@ -22,6 +22,7 @@ from commlens.trace.schema import MISSING, TIMINGS, WINDOW_FILE, arrow_schema
 
 if TYPE_CHECKING:
     from commlens.trace.rank import Rank
+    from commlens.trace.storage.files import Files
 
 WRITTEN: Final = frozenset({"done", "cut"})  # states of a window that has a file
 _MARGIN_NS: Final = 1_000_000_000  # around a window, where its collectives are looked for
@@ -54,11 +55,11 @@ def entries(info: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
-def window_traces(folder: Path, info: Mapping[str, Any], notes: list[str]) -> list[WindowTrace]:
+def window_traces(files: Files, info: Mapping[str, Any], notes: list[str]) -> list[WindowTrace]:
     """The windows of a rank whose files can be read; of the others a note says why not.
 
     Args:
-        folder: of the rank.
+        files: of the rank.
         info: its rank.json.
         notes: what a reader of results should know is added.
     """
@@ -66,18 +67,22 @@ def window_traces(folder: Path, info: Mapping[str, Any], notes: list[str]) -> li
     for window in entries(info, "windows"):
         if window.get("state") not in WRITTEN or type(window.get("first_step")) is not int:
             continue
+        name = WINDOW_FILE.format(step=window["first_step"])
+        path = files.path / name
         try:
-            found.append(_trace(folder / WINDOW_FILE.format(step=window["first_step"]), window, info))
+            with files.as_local(name) as path:
+                found.append(_trace(path, path.parent == files.path, window, info))
         except (CommlensError, OSError) as error:
-            notes.append(f"deep window at step {window.get('first_step')} of rank {info.get('rank')}: {error}")
+            why = str(error).replace(str(path), str(files.path / name))  # a copy has gone by now
+            notes.append(f"deep window at step {window['first_step']} of rank {info.get('rank')}: {why}")
     return found
 
 
-def _trace(path: Path, window: Mapping[str, Any], info: Mapping[str, Any]) -> WindowTrace:
+def _trace(path: Path, stays: bool, window: Mapping[str, Any], info: Mapping[str, Any]) -> WindowTrace:
     from commlens.trace.folders import read_folder
     from commlens.trace.importers.cache import cached_run
 
-    ranks = read_folder(cached_run([path], None, None, most=_MOST_CACHED)).ranks
+    ranks = read_folder(cached_run([path], None, None, _MOST_CACHED, beside=stays)).ranks
     then, at_start = window.get("wall_offset_ns"), (info.get("clock") or {}).get("wall_offset_ns")
     # The profiler reads the wall clock, which may have been set since the recording began.
     shift = at_start - then if isinstance(then, int) and isinstance(at_start, int) else 0

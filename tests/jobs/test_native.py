@@ -77,6 +77,21 @@ def test_spans_belong_to_their_collectives_whoever_issues_them(tmp_path: Path, b
         assert numbers == list(range(len(numbers)))
 
 
+def test_sums_hold_every_collective_once_whoever_issues_them(tmp_path: Path, built: dict[str, str]) -> None:
+    job = _alone(THREADS, tmp_path, {**built, "COMMLENS_QUOTA": "0"})
+    assert job.warnings == []
+    rank = open_run(tmp_path / "runs").ranks[0]
+    rows = rank.table("aggregates").to_pylist()
+    told = {desc["name"]: desc["desc"] for desc in rank.info["groups"]}
+    rows = [row for row in rows if row["group"] is not None and told[row["group"]].startswith("group ")]
+    assert rank.table("collectives").num_rows == 0
+    for name in ("count", "ended", "started"):
+        assert sum(row[name] for row in rows) == 6 * 300 * 6
+    assert sum(row["waits"] for row in rows) == 6 * 300 * 6
+    assert all(row["executed_ns"] <= row["duration_ns"] for row in rows)
+    assert sum(rank.columns("aggregate_bins", ["count"])["count"]) >= 6 * 300 * 6
+
+
 def test_starts_are_those_of_the_queue(tmp_path: Path, built: dict[str, str]) -> None:
     script = """
 import torch

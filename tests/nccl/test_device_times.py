@@ -1,6 +1,7 @@
 """Collectives of torch's dispatcher matched with NCCL's operations: every mapping, gaps, coalescing, several groups."""
 
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from written_log import Written, operation
 from commlens import analyze
 from commlens.trace.device_times import Joined, Membership, joined
 from commlens.trace.nccl import layout
+from commlens.trace.pack import write_pack
 from commlens.trace.reader import open_run
 from commlens.trace.schema import DEVICE_CLOCKS, DTYPES, MISSING, OPS, SOURCES, TIMINGS
 from commlens.trace.writer import RankWriter, write_run_info
@@ -351,6 +353,18 @@ def test_a_report_of_a_recorded_rank_knows_what_nccl_did(tmp_path: Path) -> None
 def test_operations_are_there_whichever_table_is_read_first(tmp_path: Path) -> None:
     recorded_with_log(tmp_path, 5)
     assert open_run(tmp_path).ranks[1].table("device_ops").num_rows == 5
+
+
+def test_in_a_pack_they_are_the_same(tmp_path: Path) -> None:
+    recorded_with_log(tmp_path, 30)
+    tables = ("collectives", "device_ops")
+    before = [open_run(tmp_path).ranks[1].table(name).to_pylist() for name in tables]
+    write_pack(tmp_path, [1], tmp_path / "node-00001.zip")
+    shutil.rmtree(tmp_path / "rank-00001")
+    rank = open_run(tmp_path).ranks[1]
+    assert rank.columns("collectives", ["completed_ns"])["completed_ns"].size == 30
+    assert [rank.table(name).to_pylist() for name in tables] == before
+    assert rank.trace_bytes > 30 * layout.RECORD_BYTES
 
 
 def test_another_processs_file_and_a_damaged_one_change_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from commlens.profiler.slots import ENQUEUE_ONLY, FORGET_NS, LINGER_NS, Slots
+from commlens.profiler.slots import ENQUEUE_ONLY, FORGET_NS, LINGER_NS, SEEN_ENDED, SEEN_ISSUED, SEEN_WAITED, Slots
 from commlens.trace.schema import MISSING, TIMINGS
 
 HOST = TIMINGS.index("host")
@@ -19,7 +19,7 @@ def test_a_drained_row_is_what_was_issued() -> None:
     values = {name: row[name].item() for name in row.dtype.names}
     assert values == {
         "event": 7, "seq": 7, "in_bytes": 8, "out_bytes": 16, "issued_ns": 100, "started_ns": -1,
-        "completed_ns": -1, "waited_ns": -1, "blocked_ns": -1, "due_ns": -1, "group_size": 2,
+        "completed_ns": -1, "waited_ns": -1, "blocked_ns": -1, "due_ns": 0, "group_size": 2,
         "peer": -1, "step": 5, "bucket": -1, "group": 1, "op": 2, "dtype": 3, "timing": HOST, "thread": 0,
     }  # fmt: skip
 
@@ -37,6 +37,25 @@ def test_a_row_is_drained_again_only_when_more_is_known() -> None:
     assert (row["waited_ns"], row["blocked_ns"]) == (40, 10)
     assert len(slots) == 0  # nothing more to learn
     assert slots.issued == 1
+
+
+def test_a_row_says_what_of_it_was_drained_before() -> None:
+    slots = Slots(16)
+    told: dict[int, list[int]] = {}
+    taken = [issue(slots, event) for event in range(4)]
+    for learnt in ((), (0, 1), (2,)):  # ends, then a wait; 3 learns nothing
+        for event in learnt:
+            slots.completed(taken[event], event, 50)
+        for row in slots.drain(60):
+            told.setdefault(int(row["event"]), []).append(int(row["due_ns"]))
+    for event in (0, 3):
+        slots.waited(taken[event], event, 40, 10)
+    for row in slots.drain(70):
+        told[int(row["event"])].append(int(row["due_ns"]))
+    issued = [0, SEEN_ISSUED]
+    assert told == {0: [*issued, SEEN_ISSUED | SEEN_ENDED], 1: issued, 2: issued, 3: issued}
+    slots.completed(taken[3], 3, 80)
+    assert [int(row["due_ns"]) for row in slots.drain(90)] == [SEEN_ISSUED | SEEN_WAITED]
 
 
 def test_a_completed_collective_lingers_for_its_wait_then_goes() -> None:

@@ -75,7 +75,8 @@ class Slots {
     change(slot, event, [](Row& row) { row.issued_ns = kMissing; });
   }
 
-  // Rows about which something was learnt since the last drain; gives back the finished ones. One thread at a time.
+  // Rows about which something was learnt since the last drain, with what was drained before (as bits of Known) in the
+  // place of due_ns; gives back the finished ones. One thread at a time.
   std::string drain(int64_t now_ns) {
     std::string rows;
     const int64_t linger = used() * 2 < capacity_ ? linger_ns_ : 0;  // under pressure nothing lingers
@@ -117,7 +118,11 @@ class Slots {
     const bool ended = row.completed_ns >= 0, waited = row.waited_ns >= 0;
     const int8_t known = kIssued | (row.started_ns >= 0 ? kStarted : 0) | (ended ? kEnded : 0) | (waited ? kWaited : 0);
     if (seen == 0) issued_.fetch_add(1, std::memory_order_relaxed);
-    if (known != seen) rows.append(reinterpret_cast<const char*>(&row), sizeof(Row));
+    if (known != seen) {
+      Row told = row;
+      told.due_ns = seen;
+      rows.append(reinterpret_cast<const char*>(&told), sizeof(Row));
+    }
     seen = known;
     const bool finished = (ended && waited) || (row.due_ns >= 0 && now_ns >= row.due_ns);
     if (row.due_ns < 0) {

@@ -15,10 +15,11 @@ from typing import Final
 from commlens._version import __version__
 from commlens.errors import UsageError, WriteError
 from commlens.trace.folders import holds_run
-from commlens.trace.importers.convert import Progress, convert
+from commlens.trace.importers.convert import Progress, Spread, convert
 from commlens.trace.importers.files import files_in
 from commlens.trace.reader import Run, access_errors, open_run
 from commlens.trace.schema import FORMAT_VERSION, RUN_FILE
+from commlens.trace.storage.places import is_remote
 
 VARIABLE: Final = "COMMLENS_CACHE"
 FOLDER: Final = ".commlens-cache"
@@ -26,10 +27,12 @@ _MOST: Final = 16  # runs kept in a folder; the ones not used for longest go fir
 _REVISION: Final = 3  # of the importers: a new one makes every run anew
 
 
-def cached_run(files: Sequence[Path], rank_regex: str | None, progress: Progress | None, most: int = _MOST) -> Path:
+def cached_run(
+    files: Sequence[Path], rank_regex: str | None, progress: Progress | None, most: int = _MOST, beside: bool = True
+) -> Path:
     """The run folder made from `files`, from the cache if their content is the same as then.
 
-    It is kept in the folder that COMMLENS_CACHE names, else beside the first file, else in the user's cache; of more
+    It is kept in the folder that COMMLENS_CACHE names, else `beside` the first file, else in the user's cache; of more
     than `most` runs there the ones not used for longest go.
 
     Raises:
@@ -38,7 +41,7 @@ def cached_run(files: Sequence[Path], rank_regex: str | None, progress: Progress
         WriteError: There is no room for the run.
     """
     key = _key(files, rank_regex)
-    folders = _folders(files[0].parent)
+    folders = _folders(files[0].parent if beside else None)
     for folder in folders:
         if (folder / key / RUN_FILE).is_file():
             with contextlib.suppress(OSError):
@@ -49,32 +52,65 @@ def cached_run(files: Sequence[Path], rank_regex: str | None, progress: Progress
 
 
 def import_run(
-    paths: Sequence[Path], output: Path, rank_regex: str | None = None, progress: Progress | None = None
+    paths: Sequence[Path],
+    output: Path,
+    rank_regex: str | None = None,
+    progress: Progress | None = None,
+    spread: Spread | None = None,
 ) -> Run:
-    """Makes a run of other tools' files in the folder `output`, and opens it.
+    """Makes a run of other tools' files in the folder `output`, here or where fsspec reaches, and opens it.
+
+    Args:
+        paths: Files, folders of them, or patterns.
+        output: A new folder.
+        rank_regex: As in `open_run`.
+        progress: As in `open_run`.
+        spread: Reads files elsewhere, by processes that see them and the output's folder; None: in processes here.
 
     Raises:
         UsageError: The ranks cannot be told, or a path holds a run already.
         RunNotFoundError, TraceError: No file can be read.
         WriteError: `output` is not empty, or cannot be written.
     """
+    if refused := next(filter(is_remote, paths), None):
+        raise UsageError(f"{refused}: other tools' files are read on this machine only; copy them here")
     with access_errors():
         if run := next(filter(holds_run, paths), None):
             raise UsageError(f"{run} is a run already; report it as it is")
         files = files_in(paths)
+        if is_remote(output):
+            return _sent(files, output, rank_regex, progress)
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise WriteError(f"{output} exists; give the name of a new folder")
     place = output if output.name else output.resolve()  # "." has none
     part = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
     try:
         part.mkdir(parents=True)
-        convert(files, part, f"imported-{_key(files, rank_regex)}", rank_regex, progress)
+        convert(files, part, f"imported-{_key(files, rank_regex)}", rank_regex, progress, spread)
         part.replace(place)
     except OSError as error:
         raise WriteError(f"cannot write {output}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return open_run(place)
+
+
+def _sent(files: Sequence[Path], output: Path, rank_regex: str | None, progress: Progress | None) -> Run:
+    """The run, made on this machine; run.json goes last, so that no part of it is taken for the whole."""
+    from commlens.trace.storage.remote import look, put, tree
+
+    if look(output) is not None and tree(output):
+        raise WriteError(f"{output} exists; give the name of a new folder")
+    with tempfile.TemporaryDirectory(prefix="commlens-") as folder:
+        made = Path(folder)
+        try:
+            convert(files, made, f"imported-{_key(files, rank_regex)}", rank_regex, progress)
+        except OSError as error:
+            raise WriteError(f"cannot write {made}: {error.strerror or error}") from error
+        sent = [(path, output / path.relative_to(made).as_posix()) for path in made.rglob("*") if path.is_file()]
+        put([each for each in sent if each[0].name != RUN_FILE])
+        put([each for each in sent if each[0].name == RUN_FILE])
+    return open_run(output)
 
 
 def _key(files: Sequence[Path], rank_regex: str | None) -> str:
@@ -89,13 +125,14 @@ def _key(files: Sequence[Path], rank_regex: str | None) -> str:
     return digest.hexdigest()
 
 
-def _folders(beside: Path) -> list[Path]:
+def _folders(beside: Path | None) -> list[Path]:
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return [Path(chosen)]
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111  (no home is no error)
     user = [] if home.startswith("~") else [Path(home) / "commlens"]
-    return [beside / FOLDER, *user, Path(tempfile.gettempdir()) / f"commlens-{os.getuid()}"]
+    near = [] if beside is None else [beside / FOLDER]
+    return [*near, *user, Path(tempfile.gettempdir()) / f"commlens-{os.getuid()}"]
 
 
 def _is_writable(folder: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -22,10 +22,17 @@ _MOST_NAMES: Final = 2**15  # of the columns that have 16 bits for one
 Progress = Callable[[int, int], None]  # files done, files in all
 _Task: TypeAlias = tuple[str, Path, Path]  # format, file, where to write
 _Answer: TypeAlias = tuple[list[Part], str | None]  # or why there is none
+# Runs a function of each item of a sequence, somewhere else.
+Spread: TypeAlias = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 
 def convert(
-    files: Sequence[Path], into: Path, run_id: str, rank_regex: str | None = None, progress: Progress | None = None
+    files: Sequence[Path],
+    into: Path,
+    run_id: str,
+    rank_regex: str | None = None,
+    progress: Progress | None = None,
+    spread: Spread | None = None,
 ) -> None:
     """Writes the run that `files` hold into the folder `into`, which exists and is empty.
 
@@ -41,7 +48,7 @@ def convert(
     notes: list[str] = []
     format, chosen = _chosen(files, notes)
     parts = []
-    for found, problem in _read_all(format, chosen, into, progress):
+    for found, problem in _read_all(format, chosen, into, progress, spread):
         parts += found
         notes += [problem] if problem else []
     if not parts:
@@ -84,10 +91,12 @@ def _few(paths: Sequence[Path]) -> str:
     return named if len(paths) <= _NAMED else f"{named} and {len(paths) - _NAMED} more"
 
 
-def _read_all(format: str, files: Sequence[Path], into: Path, progress: Progress | None) -> Iterator[_Answer]:
+def _read_all(
+    format: str, files: Sequence[Path], into: Path, progress: Progress | None, spread: Spread | None
+) -> Iterator[_Answer]:
     """The parts of each file in order, or why there are none; progress is told after each."""
     tasks = [(format, path, into / f"part-{place:06d}") for place, path in enumerate(files)]
-    for done, result in enumerate(_read_each(tasks), 1):
+    for done, result in enumerate(_read_each(tasks) if spread is None else spread(_read_one, tasks), 1):
         if progress is not None:
             progress(done, len(files))
         yield result

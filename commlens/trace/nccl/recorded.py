@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fnmatch
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -13,9 +13,10 @@ import pyarrow as pa
 from commlens.errors import TraceError
 from commlens.trace.columns import from_arrow, names_to_arrow, one_array, to_arrow
 from commlens.trace.device_times import Joined, Membership, joined
-from commlens.trace.nccl.log import Log, read_log
+from commlens.trace.nccl.log import Log, parse_log
 from commlens.trace.nccl.operations import device_ops
 from commlens.trace.schema import DEVICE_CLOCKS, MISSING, TIMINGS, arrow_schema
+from commlens.trace.storage.files import Files
 
 PATTERN: Final = "nccl-*.events"
 
@@ -52,33 +53,29 @@ class DeviceTimes:
         return f"{note}; {self.lost} more were lost for want of room" if self.lost else note
 
 
-def find_logs(folder: Path, info: Mapping[str, Any]) -> list[Path]:
-    """The files in a rank's folder that its process wrote."""
+def find_logs(names: Iterable[str], info: Mapping[str, Any]) -> list[str]:
+    """Of the files in a rank's folder those that its process wrote."""
     pid = info.get("pid")
-    names = sorted(folder.glob(PATTERN))
-    return (
-        names
-        if not isinstance(pid, int)
-        else [each for each in names if f"-{pid}." in each.name or f"-{pid}-" in each.name]
-    )
+    logs = sorted(fnmatch.filter(names, PATTERN))
+    return logs if not isinstance(pid, int) else [each for each in logs if f"-{pid}." in each or f"-{pid}-" in each]
 
 
 def with_nccl_times(
-    rows: pa.Table, folder: Path, info: Mapping[str, Any]
+    rows: pa.Table, files: Files, info: Mapping[str, Any]
 ) -> tuple[pa.Table, pa.Table, DeviceTimes | None]:
     """The collectives with what NCCL's plugin knows of them, its operations, and how far it went.
 
     Args:
         rows: `collectives` of the rank.
-        folder: of the rank.
+        files: of the rank.
         info: content of rank.json.
     """
     empty = arrow_schema("device_ops").empty_table()
-    found = find_logs(folder, info)
+    found = find_logs(files.names(), info)
     if not found:
         return rows, empty, None
     try:
-        log = read_log(found[0])
+        log = parse_log(files.read(found[0]) or b"", files.path / found[0])
     except TraceError as error:
         return rows, empty, DeviceTimes(0, 0, 0, 0, str(error))
     columns = device_ops(log, _wall_offset(info, log))
