@@ -7,6 +7,7 @@ CommlensError                exit code 1
 │   └── NewerFormatError     written by a newer commlens
 ├── WriteError               a result cannot be written
 ├── BuildError               a native part cannot be compiled
+├── ClusterError             workers cannot be reached, or do not fit
 └── UsageError               the request makes no sense (exit code 2)
 """
 
@@ -49,6 +50,10 @@ class WriteError(CommlensError):
 
 class BuildError(CommlensError):
     """A native part cannot be compiled here."""
+
+
+class ClusterError(CommlensError):
+    """The workers of a cluster cannot be reached, or do not fit this process."""
 
 
 class UsageError(CommlensError):

@@ -8,11 +8,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "commlens"
-ABOVE = {"commlens.render", "commlens.ui", "commlens.cli"}
+ABOVE = {"commlens.cluster", "commlens.render", "commlens.ui", "commlens.cli"}
 FORBIDDEN = {
     "trace": {"torch", "pandas", "typer", "commlens.profiler", "commlens.analyzers", *ABOVE},
     "profiler": {"pandas", "plotly", "dash", "typer", "rich", "commlens.analyzers", *ABOVE},
     "analyzers": {"torch", "pandas", "plotly", "dash", "typer", "rich", "commlens.profiler", *ABOVE},
+    "cluster": {
+        "torch",
+        "pandas",
+        "plotly",
+        "dash",
+        "typer",
+        "rich",
+        "commlens.profiler",
+        *ABOVE - {"commlens.cluster"},
+    },
     "render": {"torch", "pandas", "plotly", "dash", "typer", "commlens.profiler", "commlens.ui", "commlens.cli"},
     "ui": {"torch", "pandas", "typer", "commlens.profiler", "commlens.cli"},
 }

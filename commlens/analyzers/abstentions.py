@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.lateness import FEWEST_STEPS, STEP
+from commlens.analyzers.held import each
 from commlens.analyzers.path_lines import CriticalPath
-from commlens.analyzers.ranks import RankFacts, failed_hook
+from commlens.analyzers.ranks import RankFacts, failed_hook, unknown_ends
 from commlens.analyzers.report import Abstention
 from commlens.analyzers.steps import IN_WINDOWS, INFERRED, NONE
 from commlens.analyzers.windows import NEVER, paused_spans, read_windows
 from commlens.trace.windows import WRITTEN
 
+if TYPE_CHECKING:
+    from commlens.trace import Run
+
+_MOST_SPANS = 32  # of ranks in a row: 64 ranks have no more
+_FIRST_SPANS = 12
 _JOIN = ("wait-transfer-split", "cost-model", "stragglers", "critical-path")
 
 
 def find_abstentions(
     ranks: Sequence[RankFacts],
     infos: Mapping[int, Mapping[str, Any]],
-    missing: Sequence[int],
+    run: Run,
     joined: Joined,
     path: CriticalPath | None,
 ) -> tuple[Abstention, ...]:
@@ -35,7 +42,8 @@ def find_abstentions(
         *_in_graphs(ranks, infos),
         *_paused(infos),
         *_forward(ranks, infos),
-        *_missing(missing),
+        *_missing(run.missing),
+        *_sampled_out(run),
         *_joining(ranks, joined, path),
     )
 
@@ -72,13 +80,23 @@ def _joining(ranks: Sequence[RankFacts], joined: Joined, path: CriticalPath | No
 
 
 def name_ranks(ranks: Iterable[int]) -> str:
-    """Ranks in words: "rank 3", "ranks 0-3, 8"."""
+    """Ranks in words: "rank 3", "ranks 0-3, 8"; of more than `_MOST_SPANS` stretches the first, and how many in all."""
     numbers = sorted(ranks)
     known = set(numbers)
     starts = [n for n in numbers if n - 1 not in known]
     ends = [n for n in numbers if n + 1 not in known]
     spans = [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
+    if len(spans) > _MOST_SPANS:
+        return f"ranks {_first_spans(numbers, spans)} ({len(numbers):,} ranks)"
     return ("rank " if len(numbers) == 1 else "ranks ") + ", ".join(spans)
+
+
+def _first_spans(numbers: Sequence[int], spans: Sequence[str]) -> str:
+    """ "0, 8, 16, ..., 1992, one in 8", or the first stretches of ranks that lie anyhow."""
+    apart = {b - a for a, b in pairwise(numbers)}
+    if len(apart) == 1:
+        return f"{', '.join(spans[:3])}, ..., {spans[-1]}, one in {apart.pop()}"
+    return f"{', '.join(spans[:_FIRST_SPANS])}, ..."
 
 
 def _refusals(ranks: Sequence[RankFacts]) -> list[Abstention]:
@@ -110,7 +128,8 @@ def _steps(ranks: Sequence[RankFacts]) -> list[Abstention]:
 def _unknown_ends(ranks: Sequence[RankFacts]) -> list[Abstention]:
     """Rows of budgeted ranks that neither exposed nor hidden time could count."""
     budgeted = [r for r in ranks if r.budget is not None]
-    unknown, total = sum(r.unknown_ends for r in budgeted), sum(r.analysed.size for r in budgeted)
+    unknown = sum(n for n, r in zip(each(unknown_ends, ranks), ranks, strict=True) if r.budget is not None)
+    total = sum(r.analysed.size for r in budgeted)
     if not unknown:
         return []
     reason = f"{unknown} of {total} collectives have no known end: exposed and hidden are lower bounds"
@@ -189,6 +208,20 @@ def _missing(missing: Sequence[int]) -> list[Abstention]:
         return []
     reason = f"nothing is known of {name_ranks(missing)}"
     return [Abstention("missing-ranks", reason, "their folders: commlens report FOLDER FOLDER ...")]
+
+
+def _sampled_out(run: Run) -> list[Abstention]:
+    out = run.sampled_out
+    if not out:
+        return []
+    reason = f"{left_out_words(len(out), run.world_size, run.info.get('sampled_ranks'))}: nothing is known of them"
+    return [Abstention("sampled-ranks", reason, "a recording of all ranks: without COMMLENS_RANKS")]
+
+
+def left_out_words(count: int, world_size: int, choice: object) -> str:
+    """ "63 of 64 ranks were left out on purpose (COMMLENS_RANKS=::64)"."""
+    were = "was" if count == 1 else "were"
+    return f"{count:,} of {world_size:,} ranks {were} left out on purpose (COMMLENS_RANKS={choice})"
 
 
 def _where(who: Sequence[int], ranks: Sequence[RankFacts]) -> str:

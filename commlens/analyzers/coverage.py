@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.matching import BY_ORDER, Matched
 from commlens.analyzers.device_coverage import DeviceCoverage, find_device_coverage, plugin_errors
-from commlens.analyzers.ranks import RankFacts
+from commlens.analyzers.held import each
+from commlens.analyzers.ranks import RankFacts, unknown_ends
 from commlens.analyzers.windows import WindowLine, window_lines
 from commlens.trace.schema import TABLES
 
@@ -89,7 +90,7 @@ def find_coverage(run: Run, ranks: Sequence[RankFacts], joined: Joined) -> Cover
         collectives_matched=seen - joined.unmatched,
         collectives_unmatched=joined.unmatched,
         match_confidence=min((round(m.confidence, 4) for m in _compared(joined)), default=None),
-        ends_unknown=sum(r.unknown_ends for r in ranks),
+        ends_unknown=sum(each(unknown_ends, ranks)),
         dropped=sum(int(r.columns.overhead["dropped"].clip(0).sum()) for r in ranks),
         kernels_unclassified=sum(unclassified) if unclassified else None,
         match_key=_match_key(joined),

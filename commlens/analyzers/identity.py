@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from commlens.trace import Rank
 
 
+_GROUPS: dict[tuple[int, ...], tuple[int, ...]] = {}
+
+
+def shared(members: tuple[int, ...]) -> tuple[int, ...]:
+    """The same members as one tuple: thousands of ranks name the same groups of thousands."""
+    return _GROUPS.setdefault(members, members)
+
+
 @dataclass(frozen=True)
 class Identity:
     """What rank.json says of a rank.
@@ -38,6 +46,9 @@ class Identity:
     dumped: bool
     imported: bool
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, members={name: shared(each) for name, each in state["members"].items()})
+
 
 def identify(rank: Rank) -> Identity:
     """Read a rank's description; what is absent or of another shape is not known."""
@@ -58,4 +69,4 @@ def identify(rank: Rank) -> Identity:
 
 
 def _ranks(group: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(each for each in group.get("ranks") or () if isinstance(each, int))
+    return shared(tuple(each for each in group.get("ranks") or () if isinstance(each, int)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from commlens.analyzers.held import each
 from commlens.analyzers.ranks import RankFacts
 
 
@@ -43,10 +44,8 @@ def find_overhead(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, A
         infos: rank.json of each rank.
     """
     trampolines = [_trampoline(infos.get(r.rank, {})) for r in ranks]
-    events = [_total(r, "events") for r in ranks]
-    hooks = [_total(r, "hook_ns") + (t or 0) * e for r, t, e in zip(ranks, trampolines, events, strict=True)]
+    events, hooks, shares, windows = zip(*each(_of_rank, ranks, trampolines), strict=True) if ranks else ((),) * 4
     written = sum(r.trace_bytes for r in ranks)
-    shares = [_share(*each) for each in zip(ranks, hooks, events, strict=True) if each[2]]
     known = [share for share in shares if share is not None]
     return Overhead(
         us_per_collective=round(sum(hooks) / sum(events) / 1e3, 3) if sum(events) else None,
@@ -54,8 +53,15 @@ def find_overhead(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, A
         percent_of_step=round(100 * sum(known) / len(known), 4) if known else None,
         trace_bytes=written,
         bytes_per_collective=round(written / sum(events), 2) if sum(events) else None,
-        windows_ms=round(held / 1e6, 3) if (held := max((_total(r, "window_ns") for r in ranks), default=0)) else None,
+        windows_ms=round(held / 1e6, 3) if (held := max(windows, default=0)) else None,
     )
+
+
+def _of_rank(rank: RankFacts, trampoline: int | None) -> tuple[int, int, float | None, int]:
+    """Events, ns in hooks, cost over analysed time, ns of deep windows' own work."""
+    events = _total(rank, "events")
+    hooks = _total(rank, "hook_ns") + (trampoline or 0) * events
+    return events, hooks, _share(rank, hooks, events) if events else None, _total(rank, "window_ns")
 
 
 def _share(rank: RankFacts, hook_ns: int, events: int) -> float | None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.budget import overlap
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints, length_within, subtract
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -54,14 +56,17 @@ def overlap_lines(ranks: Sequence[RankFacts], joined: Joined) -> tuple[OverlapLi
     """Lines, the longest exposed first; none where no rank has a budget."""
     sums: defaultdict[_Key, Floats] = defaultdict(lambda: np.zeros(_SUMS))
     steps: defaultdict[_Key, int] = defaultdict(int)
-    for position, facts in enumerate(ranks):
-        if facts.budget is not None:
-            for key, found in _of_rank(facts, joined.exposed[position].row_wait):
-                sums[key] += found
-                steps[key] += facts.steps.index.size
+    for facts, own in zip(ranks, each(_sums, ranks, joined.exposed), strict=True):
+        for key, found in own:
+            sums[key] += found
+            steps[key] += facts.steps.index.size
     split = joined.clocks.refusal is None and len(ranks) > 1
     lines = [_line(key, sums[key], steps[key], split) for key in sums]
     return tuple(sorted(lines, key=lambda each: (-each.exposed_ms_per_step, each.group, each.op, each.bucket or 0)))
+
+
+def _sums(facts: RankFacts, exposed: Exposed) -> list[tuple[_Key, Floats]]:
+    return [] if facts.budget is None else list(_of_rank(facts, exposed.row_wait))
 
 
 def _of_rank(facts: RankFacts, waited: Ints) -> Iterator[tuple[_Key, Floats]]:

@@ -34,7 +34,7 @@ class Like:
 
 
 class Pool:
-    """Rows of analysed steps (all rows where no rank has steps) of all ranks.
+    """Rows of analysed steps (all rows where no rank of the run has steps) of some ranks, of all groups or of one.
 
     Attributes:
         ranks: whose they are.
@@ -43,10 +43,11 @@ class Pool:
         keys: for each of those its kind, a position in `likes`.
     """
 
-    def __init__(self, ranks: Sequence[RankFacts]) -> None:
+    def __init__(self, ranks: Sequence[RankFacts], group: str | None = None, any_steps: bool | None = None) -> None:
         self.ranks = ranks
-        any_steps = any(facts.steps.index.size for facts in ranks)
-        self.chosen = [_counted(facts, any_steps) for facts in ranks]
+        if any_steps is None:
+            any_steps = any(facts.steps.index.size for facts in ranks)
+        self.chosen = [_of_group(facts, _counted(facts, any_steps), group) for facts in ranks]
         uneven = _uneven(ranks, self.chosen)
         places: dict[Like, int] = {}
         self.keys = [_keys(facts.columns, rows, uneven, places) for facts, rows in zip(ranks, self.chosen, strict=True)]
@@ -142,6 +143,14 @@ def _counted(facts: RankFacts, any_steps: bool) -> NDArray[np.intp]:
     if not any_steps:
         return np.arange(facts.analysed.size)
     return np.flatnonzero((facts.analysed + facts.exposed_ns) > 0)
+
+
+def _of_group(facts: RankFacts, rows: NDArray[np.intp], group: str | None) -> NDArray[np.intp]:
+    if group is None:
+        return rows
+    own = facts.columns.words["group"]
+    codes = [code for code, word in enumerate(own.words) if word == group] + ([MISSING] if group == "" else [])
+    return rows[np.isin(own.codes[rows], codes)]
 
 
 def _keys(

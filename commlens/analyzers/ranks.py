@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from commlens.analyzers.aggregated.rank_sums import RankSums, read_sums
 from commlens.analyzers.blocked import Blocked, find_blocked
 from commlens.analyzers.budget import Budget, overlap_whole_trace, split_steps, unanswerable
 from commlens.analyzers.columns import Columns, read_columns, tiny
@@ -44,6 +45,7 @@ class RankFacts:
         exposed_ns: standstill in analysed steps of each collective row, shape (rows,).
         analysed: which collective rows were issued in analysed steps, shape (rows,).
         operations: what NCCL did, None where its plugin was not there.
+        sums: what it kept as aggregates, None where it kept none.
     """
 
     who: Identity
@@ -59,17 +61,18 @@ class RankFacts:
     exposed_ns: Ints
     analysed: Ints
     operations: DeviceOperations | None = None
+    sums: RankSums | None = None
 
     @property
     def rank(self) -> int:
         """Global rank."""
         return self.who.rank
 
-    @property
-    def unknown_ends(self) -> int:
-        """Collectives with neither a known end nor a wait that was seen; inside deep windows where only these count."""
-        unknown = (self.columns.collectives["completed_ns"] == MISSING) & ~self.blocked.known
-        return int((unknown & (self.analysed > 0) if self.steps.how == IN_WINDOWS else unknown).sum())
+
+def unknown_ends(facts: RankFacts) -> int:
+    """Collectives with neither a known end nor a wait that was seen; inside deep windows where only these count."""
+    unknown = (facts.columns.collectives["completed_ns"] == MISSING) & ~facts.blocked.known
+    return int((unknown & (facts.analysed > 0) if facts.steps.how == IN_WINDOWS else unknown).sum())
 
 
 def rank_facts(rank: Rank, unfit: Unfit | None = None) -> RankFacts:
@@ -82,6 +85,7 @@ def rank_facts(rank: Rank, unfit: Unfit | None = None) -> RankFacts:
     columns = read_columns(rank)
     windows = recorded_windows(rank.info, {trace.first_step for trace in rank.windows})
     operations = read_operations(rank)
+    sums = read_sums(rank)
     rank.forget()
     who, lanes = identify(rank), find_lanes(columns, windows)
     steps = find_steps(columns, windows, unfit or unfit_steps([rank.info])) if who.timed else no_steps()
@@ -104,6 +108,7 @@ def rank_facts(rank: Rank, unfit: Unfit | None = None) -> RankFacts:
         exposed_ns=blocked.per_row(length_within(steps.window, blocked.starts, blocked.ends)),
         analysed=tiny(length_within(steps.window, issued, issued + 1)),  # 1 ns of each: 0 or 1
         operations=None if operations is None else find_operations(operations, columns, steps),
+        sums=sums,
     )
 
 

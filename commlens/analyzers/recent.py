@@ -15,7 +15,7 @@ from commlens.analyzers.counted.link_lines import LinkLine, link_lines
 from commlens.analyzers.counted.read_nodes import read_nodes
 from commlens.analyzers.counted.traffic import find_traffic
 from commlens.analyzers.ranks import RankFacts, rank_facts
-from commlens.analyzers.windows import NEVER, Unfit, WindowLine, paused_spans, window_lines
+from commlens.analyzers.windows import NEVER, Unfit, WindowLine, paused_spans, summed_spans, window_lines
 from commlens.trace.schema import MISSING
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class RecentLine:
         silent_s: since its last sign of life.
         dropped: collectives that it had no room for, in the rows that were looked at.
         paused: whether its collectives are not being written.
+        summed: whether only sums of its collectives are.
     """
 
     rank: int
@@ -60,6 +61,7 @@ class RecentLine:
     silent_s: float
     dropped: int
     paused: bool
+    summed: bool
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def _line(
         silent_s=silent_s,
         dropped=int(facts.columns.overhead["dropped"].clip(0).sum()),
         paused=any(end == NEVER for _, end in paused_spans(info)),
+        summed=bool(summed_spans(info)),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from commlens.analyzers.across.progress import Progress
 from commlens.analyzers.across.rank_lines import RankLine
 from commlens.analyzers.across.transfers import CostLine
+from commlens.analyzers.aggregated.lines import Aggregates
 from commlens.analyzers.by_step import StepLine
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.contention import Contention
@@ -44,7 +45,11 @@ class StepFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Which run this is; `fix` are the changes that COMMLENS_FIX applied on every recorded rank."""
+    """Which run this is.
+
+    `fix` are the changes that COMMLENS_FIX applied on every recorded rank, `sampled_ranks` is what COMMLENS_RANKS said.
+    Ranks that it left out on purpose are not among `ranks_missing`.
+    """
 
     path: str
     run_id: str
@@ -59,6 +64,8 @@ class RunFacts:
     imported: str | None
     fix: tuple[str, ...]
     steps: StepFacts
+    ranks_sampled_out: tuple[int, ...] = ()
+    sampled_ranks: str | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,7 @@ class Report:
     nccl_replays: tuple[NcclReplays, ...] = ()
     by_step: tuple[StepLine, ...] = ()
     overlaps: tuple[OverlapLine, ...] = ()
+    aggregates: Aggregates | None = None
 
     def _repr_html_(self) -> str:
         """What notebooks show: verdict, findings and tables."""
@@ -216,6 +224,7 @@ class Report:
             "findings": [_plain(asdict(finding)) for finding in self.findings],
             "abstentions": [asdict(abstention) for abstention in self.abstentions],
             "considered": [_plain(asdict(each)) for each in self.considered],
+            "aggregates": _plain(asdict(self.aggregates)) if self.aggregates else None,
             "track_record": [asdict(each) for each in self.track_record],
         }
 

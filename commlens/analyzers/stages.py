@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from commlens.analyzers.abstentions import find_abstentions
@@ -14,6 +14,7 @@ from commlens.analyzers.across.joined import Joined, join
 from commlens.analyzers.across.rank_lines import rank_lines
 from commlens.analyzers.across.transfers import cost_lines, measured
 from commlens.analyzers.advisor.advise import advise
+from commlens.analyzers.aggregated.stage import with_sums
 from commlens.analyzers.by_step import step_lines
 from commlens.analyzers.collectives import collective_lines
 from commlens.analyzers.contention import find_contention
@@ -28,19 +29,19 @@ from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.find import find_findings
 from commlens.analyzers.findings.hangs import find_hangs
 from commlens.analyzers.findings.links import not_held_against_calibration
+from commlens.analyzers.held import HERE, Engine
 from commlens.analyzers.lane_lines import lane_lines
 from commlens.analyzers.nccl_lines import nccl_replays, nccl_waits
 from commlens.analyzers.overhead import find_overhead
 from commlens.analyzers.overlap_lines import overlap_lines
 from commlens.analyzers.path_lines import path_lines
-from commlens.analyzers.ranks import RankFacts, rank_facts
+from commlens.analyzers.ranks import RankFacts
+from commlens.analyzers.read_ranks import read_ranks
 from commlens.analyzers.report import Abstention, Report, RunFacts, StepFacts
 from commlens.analyzers.sizes import size_histogram
 from commlens.analyzers.steps import NONE
 from commlens.analyzers.summary import time_budget
-from commlens.analyzers.whatif.asked import Simulator, find_simulator
-from commlens.analyzers.whatif.ready import read_gradients
-from commlens.analyzers.windows import unfit_steps
+from commlens.analyzers.whatif.asked import Simulator, find_simulator, gradient_tables
 from commlens.trace.memory import give_back
 from commlens.trace.schema import IMPORTED, SOURCES
 
@@ -62,34 +63,38 @@ class Examined:
     """
 
     run: Run
-    ranks: tuple[RankFacts, ...]
+    ranks: Sequence[RankFacts]
     joined: Joined
     path: Path | None
     report: Report
     simulator: Callable[[], Simulator]
 
 
-def analyze(run: Run) -> Report:
+def analyze(run: Run, engine: Engine = HERE) -> Report:
     """Analyse a run: where each step's time went, and what is not known.
 
     Missing ranks, damaged tables and absent steps become abstentions, never errors.
 
     report = commlens.analyze(commlens.open_run("commlens-runs/..."))
     """
-    return examine(run).report
+    return examine(run, engine).report
 
 
-def join_ranks(run: Run) -> tuple[tuple[RankFacts, ...], Joined]:
+def join_ranks(run: Run, engine: Engine = HERE) -> tuple[Sequence[RankFacts], Joined]:
     """Stages one and two of a run, for what needs no report."""
-    unfit = unfit_steps(rank.info for rank in run.ranks.values())
-    ranks = tuple(rank_facts(run.ranks[number], unfit) for number in sorted(run.ranks))
+    ranks = read_ranks(run, engine)
     return ranks, join(ranks)
 
 
-def examine(run: Run) -> Examined:
-    """Analyse a run, and keep what its report was made of."""
+def examine(run: Run, engine: Engine = HERE) -> Examined:
+    """Analyse a run, and keep what its report was made of.
+
+    Args:
+        run: what to look at. A rank that turns out not to be readable is taken out of it, and noted.
+        engine: where functions of single ranks and communicators run.
+    """
+    ranks, joined = join_ranks(run, engine)
     infos = {number: rank.info for number, rank in run.ranks.items()}
-    ranks, joined = join_ranks(run)
     transfers = measured(ranks, joined)
     costs = cost_lines(transfers)
     lines = collective_lines(ranks, joined, costs, run.calibration)
@@ -103,7 +108,7 @@ def examine(run: Run) -> Examined:
         lines,
         contention,
         run.calibration,
-        run.missing,
+        run.absent,
         infos=infos,
         run=run.info,
         source=run.source,
@@ -135,15 +140,15 @@ def examine(run: Run) -> Examined:
         overhead=find_overhead(ranks, infos),
         progress=progress,
         findings=(*hangs, *find_findings(context)),
-        abstentions=(*unsure, *find_abstentions(ranks, infos, run.missing, joined, told), *unread, *unheld),
+        abstentions=(*unsure, *find_abstentions(ranks, infos, run, joined, told), *unread, *unheld),
     )
 
     @cache
     def simulator() -> Simulator:
-        gradients = {number: read_gradients(rank) for number, rank in run.ranks.items()}
-        return find_simulator(ranks, joined, transfers, infos, run.missing, gradients, run.calibration)
+        tables = partial(gradient_tables, run, engine)
+        return find_simulator(ranks, joined, transfers, infos, run.absent, tables, run.calibration)
 
-    advised = advise(report, context, simulator)
+    advised = with_sums(advise(report, context, simulator), ranks, context.caveats)
     give_back()
     return Examined(run, ranks, joined, path, advised, simulator)
 
@@ -157,6 +162,8 @@ def _run_facts(run: Run, ranks: Sequence[RankFacts]) -> RunFacts:
         world_size=run.world_size,
         ranks_present=tuple(sorted(run.ranks)),
         ranks_missing=tuple(run.missing),
+        ranks_sampled_out=tuple(run.sampled_out),
+        sampled_ranks=str(run.info["sampled_ranks"]) if run.sampled_out else None,
         hosts=tuple(sorted({r.who.host for r in ranks if r.who.host})),
         backend=run.info.get("backend"),
         torch=run.info.get("torch"),

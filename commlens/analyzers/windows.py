@@ -83,13 +83,20 @@ def unfit_steps(infos: Iterable[Mapping[str, Any]]) -> Unfit:
     for info in infos:
         # In the step before it a window connects to the devices' tracing.
         disturbed |= {(each.first - 1, each.clear) for each in read_windows(info) if each.clear > each.first}
-        absent |= set(paused_spans(info))
+        absent |= {*paused_spans(info), *summed_spans(info)}
     return Unfit(tuple(sorted(disturbed)), tuple(sorted(absent)))
 
 
 def paused_spans(info: Mapping[str, Any]) -> list[Span]:
     """Steps whose collectives a rank did not record."""
     return [(each["from_step"], _int(each.get("to_step"), NEVER)) for each in entries(info, "paused") if _starts(each)]
+
+
+def summed_spans(info: Mapping[str, Any]) -> list[Span]:
+    """Steps of which a rank kept only sums."""
+    told = info.get("aggregates")
+    first = told.get("from_step") if isinstance(told, dict) else None
+    return [(first, NEVER)] if type(first) is int else []
 
 
 def _starts(span: Mapping[str, Any]) -> bool:

@@ -24,6 +24,7 @@ from commlens.cli.demo import demo
 from commlens.cli.doctor import doctor
 from commlens.cli.export import export
 from commlens.cli.import_ import import_
+from commlens.cli.pack import pack
 from commlens.cli.pause import pause, resume
 from commlens.cli.report import report
 from commlens.cli.run import run
@@ -46,6 +47,7 @@ app.command()(whatif)
 app.command()(dashboard)
 app.command()(export)
 app.command(name="import")(import_)
+app.command()(pack)
 app.command()(watch)
 app.command()(capture)
 app.command()(pause)

@@ -14,6 +14,7 @@ import typer
 
 from commlens.cli.after_dashes import launcher_of
 from commlens.cli.launcher import launch
+from commlens.cli.places import anywhere
 from commlens.errors import WriteError
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ def calibrate(
     context: typer.Context,
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN]", help="Default: newest in ./commlens-runs.", show_default=False),
+        typer.Argument(
+            metavar="[RUN]", help="Default: newest in ./commlens-runs.", show_default=False, parser=anywhere
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not into the run."),
+        typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not into the run.", parser=anywhere),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an earlier calibration.")] = False,
     seconds: Annotated[float, typer.Option("--seconds", min=1.0, help="Time for all measurements.")] = 20.0,
@@ -68,7 +71,7 @@ def _check_target(target: Path, force: bool) -> None:
     from commlens.cli.output import check_free
 
     check_free(target, force)
-    if not os.access(target.parent, os.W_OK | os.X_OK):
+    if isinstance(target, Path) and not os.access(target.parent, os.W_OK | os.X_OK):
         raise WriteError(f"cannot write into {target.parent}; give another file with -o")
 
 

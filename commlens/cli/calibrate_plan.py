@@ -82,7 +82,7 @@ def measurements_for(run: Run) -> tuple[Measurement, ...]:
     Raises:
         UsageError: it used nothing that can be measured.
     """
-    from commlens.analyzers.across.communicators import find_communicators
+    from commlens.analyzers.across.communicators import find_communicators, rows_of
     from commlens.analyzers.ranks import rank_facts
 
     ranks = [rank_facts(run.ranks[number]) for number in sorted(run.ranks)]
@@ -91,8 +91,8 @@ def measurements_for(run: Run) -> tuple[Measurement, ...]:
     for group in find_communicators(ranks):
         members = tuple(sorted(group.members))
         scopes[members] = group.scope
-        for position, rows in zip(group.present, group.rows, strict=True):
-            for op, size in _largest(ranks[position], rows.tolist()):
+        for position in group.present:
+            for op, size in _largest(ranks[position], rows_of(ranks[position], group).tolist()):
                 largest[op, members] = max(largest[op, members], size)
     used = (Measurement(*key, size) for key, size in sorted(largest.items()))
     wanted = [each for each in used if each.op in MEASURED and len(each.ranks) > 1]

@@ -10,23 +10,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commlens.cli.gates import Annotations, JUnit, Marks, check_junit, conclude
+from commlens.cli.places import anywhere
 from commlens.cli.report import Format
+from commlens.cli.workers import ClusterAt, Scratch, Workers, engine
 from commlens.errors import CommlensError, UsageError
 
 if TYPE_CHECKING:
     from commlens.analyzers.comparison import Comparison, Side
     from commlens.analyzers.gating import Regress
+    from commlens.analyzers.held import Engine
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A run.")],
-    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another run of the same job.")],
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A run.", parser=anywhere)],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another run of the same job.", parser=anywhere)],
     alike: Annotated[
         list[Path] | None,
         typer.Option(
             "--noise",
             metavar="RUN",
             help="A further run of BEFORE's job: what such runs differ by counts as noise; repeatable.",
+            parser=anywhere,
         ),
     ] = None,
     format: Annotated[Format, typer.Option("--format", help="Text to read, or JSON (schema 1).")] = Format.text,
@@ -44,6 +48,9 @@ def compare(
     ] = False,
     junit: JUnit = None,
     annotations: Marks = Annotations.none,
+    workers: Workers = None,
+    cluster: ClusterAt = None,
+    scratch: Scratch = None,
 ) -> None:
     """What became longer from one run to another, and what shorter, beyond noise.
 
@@ -57,7 +64,8 @@ zero. Runs that are not alike are refused (exit code 1).
 
     limits = tuple(parse_regress(text) for text in max_regress or ())
     _check(limits, strict, junit, annotations)
-    sides = [_side(path) for path in (before, after, *(alike or ()))]
+    with engine(workers, cluster, scratch) as chosen:
+        sides = [_side(path, chosen) for path in (before, after, *(alike or ()))]
     _check_several(sides)
     result = compare_sides(sides[0], sides[1], sides[2:])
     refused = bool(result.refusals) and not force
@@ -82,19 +90,20 @@ def _check_several(sides: Sequence[Side]) -> None:
     Raises:
         UsageError: One is.
     """
-    paths = [Path(each.report.run.path).resolve() for each in sides]
+    paths = [anywhere(each.report.run.path) for each in sides]
+    paths = [path.resolve() if isinstance(path, Path) else path for path in paths]
     twice = next((path for place, path in enumerate(paths) if path in paths[:place]), None)
     if twice is not None:
         raise UsageError(f"{twice} is given twice; BEFORE, AFTER and each --noise are runs of their own")
 
 
-def _side(path: Path) -> Side:
+def _side(path: Path, engine: Engine) -> Side:
     """What is compared of a run, whose rows are let go of."""
     from commlens.analyzers.comparison import side
     from commlens.analyzers.stages import examine
     from commlens.cli.runs import open_chosen
 
-    return side(examine(open_chosen([path])))
+    return side(examine(open_chosen([path]), engine))
 
 
 def _show(result: Comparison, format: Format) -> None:

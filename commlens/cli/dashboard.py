@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from commlens.cli.places import anywhere
+from commlens.cli.workers import ClusterAt, Scratch, Workers, engine
+
 
 def dashboard(
     runs: Annotated[
@@ -17,6 +20,7 @@ def dashboard(
             metavar="[RUN]...",
             help="Folders of runs, folders that hold runs, or files of other profilers. Default: ./commlens-runs.",
             show_default=False,
+            parser=anywhere,
         ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
@@ -24,6 +28,9 @@ def dashboard(
     token: Annotated[
         bool, typer.Option("--token", help="Ask for a token on this machine too, as on one that others log in to.")
     ] = False,
+    workers: Workers = None,
+    cluster: ClusterAt = None,
+    scratch: Scratch = None,
 ) -> None:
     """Show runs in a browser: verdict, timeline, ranks, bandwidth, overlap, what-if, comparison.
 
@@ -44,22 +51,23 @@ def dashboard(
 
     local = is_loopback(host)
     secret = new_token() if token or not local else None
-    store = Runs(runs or [newest()])
-    app = create_app(store)
-    guard(app.server, secret, local_only=local)
-    server = make_server(app, host, port)
-    try:
-        store.view(store.keys[0])  # so that a run that cannot be read is said here, and the first page is there at once
-    except CommlensError as error:
-        if len(store.keys) == 1:
-            raise
-        print(f"commlens: {error}; the other runs are shown", file=sys.stderr)  # noqa: T201
-    stopped = threading.Event()
-    threading.Thread(target=store.follow, args=(stopped,), daemon=True, name="follow").start()
-    typer.echo(_address(host, server.port, secret))
-    print("commlens: Ctrl-C ends it", file=sys.stderr)  # noqa: T201
-    serve(server)
-    stopped.set()
+    with engine(workers, cluster, scratch) as chosen:
+        store = Runs(runs or [newest()], chosen)
+        app = create_app(store)
+        guard(app.server, secret, local_only=local)
+        server = make_server(app, host, port)
+        try:  # so that a run that cannot be read is said here, and the first page is there at once
+            store.view(store.keys[0])
+        except CommlensError as error:
+            if len(store.keys) == 1:
+                raise
+            print(f"commlens: {error}; the other runs are shown", file=sys.stderr)  # noqa: T201
+        stopped = threading.Event()
+        threading.Thread(target=store.follow, args=(stopped,), daemon=True, name="follow").start()
+        typer.echo(_address(host, server.port, secret))
+        print("commlens: Ctrl-C ends it", file=sys.stderr)  # noqa: T201
+        serve(server)
+        stopped.set()
 
 
 def _address(host: str, port: int, secret: str | None) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from commlens.cli.places import here
 from commlens.cli.report import report
 from commlens.cli.run import record_command, run_folders
 from commlens.cli.runs import RUNS
@@ -18,7 +19,9 @@ JOB = Path(__file__).with_name("demo_job.py")
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder that receives the run.")] = RUNS,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PATH", help="Folder that receives the run.", parser=here)
+    ] = RUNS,
 ) -> None:
     """Record a two-rank job on this machine that has a communication problem, and print its report.
 

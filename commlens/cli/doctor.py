@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commlens.cli.places import anywhere
 from commlens.cli.report import Format
 from commlens.cli.runs import RankRegex
 
@@ -28,6 +29,7 @@ def doctor(
             help="A run, to say whether its recording is healthy; several folders are its parts."
             " Default: this machine.",
             show_default=False,
+            parser=anywhere,
         ),
     ] = None,
     format: Annotated[Format, typer.Option("--format", help="Text to read, or JSON (schema 1).")] = Format.text,

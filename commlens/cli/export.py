@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commlens.cli.places import anywhere
+
 if TYPE_CHECKING:
     from commlens.cli.perfetto import Written
     from commlens.trace import Run
@@ -26,12 +28,19 @@ class Kind(str, enum.Enum):
 def export(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="PATH", help="Folder of the tables, or file of the trace."),
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="Folder of the tables, or the trace's file.", parser=anywhere
+        ),
     ],
     to: Annotated[Kind, typer.Option("--to", help="Tables (parquet, csv), or a trace that Perfetto opens.")],
     run: Annotated[
         Path | None,
-        typer.Argument(help="Folder of a run. Default: newest in ./commlens-runs.", show_default=False),
+        typer.Argument(
+            metavar="[RUN]",
+            help="Folder of a run. Default: newest in ./commlens-runs.",
+            show_default=False,
+            parser=anywhere,
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
 ) -> None:

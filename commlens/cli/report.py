@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commlens.cli.drill import By
 from commlens.cli.gates import Annotations, FailOn, JUnit, Marks, conclude_report, conditions
+from commlens.cli.places import anywhere
 from commlens.cli.runs import RankRegex
+from commlens.cli.workers import ClusterAt, Scratch, Workers, engine
+from commlens.errors import UsageError
 
 if TYPE_CHECKING:
     from commlens.analyzers import Report
+    from commlens.analyzers.held import Engine
     from commlens.analyzers.track_record import Track
 
 
@@ -43,13 +48,15 @@ def report(
             help="Folder of a run; several when its parts lie apart; or files of another profiler."
             " Default: newest in ./commlens-runs.",
             show_default=False,
+            parser=anywhere,
         ),
     ] = None,
     format: Annotated[
         ReportFormat, typer.Option("--format", help="Text to read, JSON (schema 1), or a page that is one file.")
     ] = ReportFormat.text,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not stdout.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not stdout.", parser=anywhere),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
     redacted: Annotated[
@@ -58,13 +65,27 @@ def report(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            "--calibration", metavar="FILE", help="Peaks to compare with: of commlens calibrate, or an nccl-tests log."
+            "--calibration",
+            metavar="FILE",
+            help="Peaks to compare with: of commlens calibrate, or an nccl-tests log.",
+            parser=anywhere,
         ),
     ] = None,
     rank_regex: RankRegex = None,
+    workers: Workers = None,
+    cluster: ClusterAt = None,
+    scratch: Scratch = None,
     explain: Annotated[
         str | None,
         typer.Option("--explain", metavar="ID", help="All there is to say of one finding, or of one technique."),
+    ] = None,
+    by: Annotated[
+        By | None,
+        typer.Option("--by", help="Only its ranks, together by host, process group or quantile, worst first."),
+    ] = None,
+    ranks: Annotated[
+        str | None,
+        typer.Option("--ranks", metavar="RANKS", help="Only these: 17,512-519, 0:4096:64, a host, or group=NAME."),
     ] = None,
     fail_on: FailOn = None,
     junit: JUnit = None,
@@ -76,15 +97,23 @@ def report(
     """
     from commlens.cli.output import check_free, write_text
 
+    drill = by is not None or ranks is not None
+    if drill and (format is not ReportFormat.text or output is not None or explain is not None):
+        raise UsageError("--by and --ranks print tables: leave out --format, --output and --explain")
     gates = conditions(fail_on, junit, annotations)
     if output is not None:
         check_free(output, force)
-    result = _analyzed(runs, calibration, rank_regex)
+    with engine(workers, cluster, scratch) as chosen:
+        result = _analyzed(runs, calibration, rank_regex, chosen)
     if redacted:
         from commlens.analyzers.redact import redact
 
         result = redact(result)
-    if explain is not None:
+    if drill:
+        from commlens.cli.drill import show_ranks
+
+        show_ranks(result, ranks, by)
+    elif explain is not None:
         from commlens.cli.explain import show_explanation
 
         show_explanation(result, explain)
@@ -103,7 +132,9 @@ def show(
     rank_regex: str | None = None,
 ) -> None:
     """Print the report of a run (the newest where `runs` is empty) on stdout."""
-    _print(_analyzed(runs, calibration, rank_regex), format)
+    with engine(None, None, None) as here:
+        result = _analyzed(runs, calibration, rank_regex, here)
+    _print(result, format)
 
 
 def _print(result: Report, format: ReportFormat) -> None:
@@ -116,7 +147,7 @@ def _print(result: Report, format: ReportFormat) -> None:
     print_report(result, open_console(sys.stdout))
 
 
-def _analyzed(runs: Sequence[Path] | None, calibration: Path | None, rank_regex: str | None) -> Report:
+def _analyzed(runs: Sequence[Path] | None, calibration: Path | None, rank_regex: str | None, engine: Engine) -> Report:
     from commlens.cli.runs import open_chosen
 
     opened = open_chosen(runs, rank_regex, meanwhile=lambda: import_module("commlens.analyzers.stages"))
@@ -126,7 +157,7 @@ def _analyzed(runs: Sequence[Path] | None, calibration: Path | None, rank_regex:
         from commlens.trace.calibration import read_calibration
 
         opened.calibration = read_calibration(calibration)
-    return replace(analyze(opened), track_record=_track_record())
+    return replace(analyze(opened, engine), track_record=_track_record())
 
 
 def _track_record() -> tuple[Track, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,15 +12,18 @@ from typing import Any, Final
 from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.across.signs import end_ns
 from commlens.analyzers.recent import step_to_come
+from commlens.cli.places import check_here
 from commlens.cli.runs import newest
 from commlens.errors import CommlensError, WriteError
 from commlens.trace import Run
 from commlens.trace.control import Request, add_request
+from commlens.trace.on_nodes import pack_entry
 from commlens.trace.recent import RecentRun
 from commlens.trace.windows import entries
 
 # A rank looks each second, and what it wrote is up to a second old.
 SEEN_WITHIN_S: Final = 4.0
+PASSED_ON_S: Final = 2.0  # from the run's folder into those of its nodes
 STEPS_BETWEEN: Final = 2
 ANSWER_S: Final = 10.0
 POLL_S: Final = 0.25
@@ -39,13 +43,21 @@ class Asked:
 
     def __init__(self, paths: Sequence[Path] | None, kind: str, steps: int = 0) -> None:
         self.run = follow(paths)
+        for folder in self.run.folders:
+            check_here(folder)
         run = self.run.read()
         self.ranks = _alive(run)
-        step = step_to_come(run, SEEN_WITHIN_S, STEPS_BETWEEN)
+        packed = pack_entry(run.info)
+        if packed and os.fspath(run.path) != packed["local"]:
+            raise CommlensError(
+                f"{run.path} is recorded on its nodes, and this is none of them; ask on one, which asks them all:"
+                f" commlens {kind} {packed['local']}"
+            )
+        step = step_to_come(run, SEEN_WITHIN_S + PASSED_ON_S * bool(packed), STEPS_BETWEEN)
         if step is None:
             raise CommlensError(f"{run.path}: no optimizer step has ended yet; try again when it trains")
         self.request = Request(time.time_ns(), kind, step, steps)
-        for folder in self.run.folders:
+        for folder in [Path(packed["run"])] if packed else self.run.folders:
             try:
                 add_request(folder, self.request)
             except OSError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commlens.cli.places import here
 from commlens.cli.runs import RUNS
 from commlens.errors import UsageError
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 def run(
     command: Annotated[list[str], typer.Argument(help="The job, after --", metavar="-- COMMAND...")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder that receives the run.")] = RUNS,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PATH", help="Folder that receives the run.", parser=here)
+    ] = RUNS,
 ) -> None:
     """Run a job and record it.
 

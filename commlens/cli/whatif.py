@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commlens.cli.places import anywhere
 from commlens.cli.report import Format
 from commlens.cli.runs import RankRegex
+from commlens.cli.workers import ClusterAt, Scratch, Workers, engine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 def whatif(
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN]", help="Default: newest in ./commlens-runs.", show_default=False),
+        typer.Argument(
+            metavar="[RUN]", help="Default: newest in ./commlens-runs.", show_default=False, parser=anywhere
+        ),
     ] = None,
     set: Annotated[
         list[str] | None,
@@ -48,10 +52,14 @@ def whatif(
     ] = False,
     format: Annotated[Format, typer.Option("--format", help="Text to read, or JSON.")] = Format.text,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not stdout.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not stdout.", parser=anywhere),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
     rank_regex: RankRegex = None,
+    workers: Workers = None,
+    cluster: ClusterAt = None,
+    scratch: Scratch = None,
 ) -> None:
     """What a change would gain, simulated on a recorded run.
 
@@ -72,9 +80,10 @@ def whatif(
     if output is not None:
         check_free(output, force)
     opened = open_chosen([run] if run else None, rank_regex)
-    simulator = simulator_of(opened)
-    result = what_if(simulator, _curves() if all else _sets(simulator, changes, swept))
-    report = analyze(opened) if all else None
+    with engine(workers, cluster, scratch) as chosen:
+        simulator = simulator_of(opened, chosen)
+        result = what_if(simulator, _curves() if all else _sets(simulator, changes, swept))
+        report = analyze(opened, chosen) if all else None
     if output is None:
         _show(result, report, format)
         return

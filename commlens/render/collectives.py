@@ -8,8 +8,10 @@ from rich.console import Console, Group, RenderableType
 
 from commlens.analyzers import Report
 from commlens.analyzers.across.transfers import ALIGNED, CLOCK_FREE
+from commlens.analyzers.at_scale.many import is_many
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.collectives import BASIS
+from commlens.render.at_scale.collectives import kinds_section, kinds_title
 from commlens.render.columns import Column, clipped, fitted
 from commlens.render.headline import group_name
 from commlens.render.nccl import choices_note
@@ -24,6 +26,8 @@ _TINY = 1e-6  # below what the report's numbers are rounded to
 
 def collectives_title(report: Report, console: Console) -> str:
     """The section's title: what the bandwidths rest on, and what is not shown."""
+    if is_many(report):
+        return kinds_title(report)
     shown = report.collectives[:TOP_COLLECTIVES]
     more = len(report.collectives) - TOP_COLLECTIVES
     where = "" if _several_groups(shown) else f", group {clipped(console, group_name(shown[0]), _TITLE_GROUP)}"
@@ -44,6 +48,8 @@ def _basis(lines: Sequence[CollectiveLine]) -> str:
 
 def collectives_section(report: Report, console: Console) -> RenderableType | None:
     """Rows of the costliest collectives, and what NCCL chose for them; None where there are none."""
+    if is_many(report):
+        return kinds_section(report, console)
     lines = report.collectives[:TOP_COLLECTIVES]
     if not lines:
         return None

@@ -6,6 +6,8 @@ from rich.console import Console, Group, RenderableType
 
 from commlens.analyzers import Report
 from commlens.analyzers.across.transfers import CostLine
+from commlens.analyzers.at_scale.many import is_many
+from commlens.render.at_scale.costs import kinds_table, kinds_title
 from commlens.render.columns import Column, clipped, fitted, note
 from commlens.render.words import NOT_KNOWN, number
 
@@ -16,6 +18,8 @@ _GROUP = 14
 
 def costs_title(report: Report) -> str:
     """The section's title, with what is not shown."""
+    if is_many(report):
+        return kinds_title(report)
     count = sum(_fitted(line) for line in report.cost_model)
     few = f"; {TOP_COSTS} of {count}" if count > TOP_COSTS else ""
     return f"Cost of a message: alpha + bytes / bandwidth (95 % intervals){few}"
@@ -29,7 +33,7 @@ def costs_section(report: Report, console: Console) -> RenderableType | None:
     reasons = _reasons(report)
     if not lines:
         return note(f"not known: {reasons[0]}")
-    table = fitted(
+    table = (kinds_table(report, console) if is_many(report) else None) or fitted(
         console,
         [
             Column("group", [clipped(console, line.group, _GROUP) for line in lines], right=False),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from commlens.analyzers import Report
-from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.collective_line import CollectiveLine
-from commlens.analyzers.findings.looked_for import HANG, LATE, looked_for
+from commlens.analyzers.findings.looked_for import HANG, LATE, ONLY_SUMS, looked_for
 from commlens.analyzers.lane_lines import LaneLine
+from commlens.analyzers.unseen import unseen
 from commlens.render.budget import uneven_wait_ms
 from commlens.render.compared import FLOOR
 from commlens.render.words import milliseconds, number, percent, size
@@ -77,13 +77,15 @@ def _cause(report: Report) -> str:
         title = report.findings[0].title
         stopped = "The job did not get on: " if report.findings[0].id in STOPPED else ""
         return f"{stopped}{title[0] if stopped else title[0].upper()}{title[1:]}.{hung}"
+    if obstacles[LATE] == ONLY_SUMS:
+        return f"By sums of collectives no rank is late all the time; who is late now and then they do not show.{hung}"
     if not report.collectives:
         return hung.strip()
     if obstacles[LATE] is not None:
         return f"Which rank is always late cannot be told.{hung}{_costliest(report)}"
-    missing = report.run.ranks_missing
-    unseen = f" Of {name_ranks(missing)} nothing is known: the cause may lie there." if missing else ""
-    return f"No cause above {FLOOR} of a step was found.{unseen}{hung}{_costliest(report)}"
+    unknown = unseen(report.run)
+    elsewhere = f" {unknown[0].upper()}{unknown[1:]}: the cause may lie there." if unknown else ""
+    return f"No cause above {FLOOR} of a step was found.{elsewhere}{hung}{_costliest(report)}"
 
 
 def _costliest(report: Report) -> str:

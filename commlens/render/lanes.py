@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console, Group, RenderableType
 
 from commlens.analyzers import Report
+from commlens.analyzers.at_scale.many import is_many
+from commlens.analyzers.lane_lines import LaneLine
 from commlens.render.columns import INDENT, Column, clipped, fitted, note
 from commlens.render.words import milliseconds, number
 
@@ -19,13 +21,14 @@ _SLOWED = "Kernels of one name and grid; alone and beside: median durations with
 def lanes_title(report: Report) -> str:
     """The section's title, with what is not shown."""
     count = len(report.device_lanes)
-    few = f": the first {TOP_RANKS} of {count} ranks" if count > TOP_RANKS else ""
+    which = "with most exposed communication" if is_many(report) else "the first"
+    few = f": {which} {TOP_RANKS} of {count} ranks" if count > TOP_RANKS else ""
     return f"Devices (ms over the whole trace){few}"
 
 
 def lanes_section(report: Report, console: Console) -> RenderableType | None:
     """One line a rank; None where steps are known, or no device was recorded."""
-    lanes = report.device_lanes[:TOP_RANKS]
+    lanes = _shown(report)
     if not lanes or report.run.steps.analyzed:
         return None
 
@@ -44,6 +47,14 @@ def lanes_section(report: Report, console: Console) -> RenderableType | None:
         column("nothing\nlaunched", "host_bound_ms", 2),
     ]
     return Group(fitted(console, columns), note(_LANES))
+
+
+def _shown(report: Report) -> list[LaneLine]:
+    """The first ranks; of many those that are exposed longest, ascending."""
+    lanes = list(report.device_lanes)
+    if is_many(report):
+        lanes = sorted(sorted(lanes, key=lambda lane: -lane.exposed_ms)[:TOP_RANKS], key=lambda lane: lane.rank)
+    return lanes[:TOP_RANKS]
 
 
 def contention_title(report: Report) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from rich.console import Console, Group, RenderableType
 
 from commlens.analyzers import Report
+from commlens.analyzers.at_scale.link_kinds import moved_gb, worst_links
+from commlens.analyzers.at_scale.many import is_many
 from commlens.analyzers.counted.link_lines import CARRIED, IDLE, UNREAD, UNSURE, LinkLine
 from commlens.analyzers.counted.nodes import LOOPBACK
+from commlens.render.at_scale.links import kinds_table
 from commlens.render.columns import Column, clipped, fitted, note
 from commlens.render.words import NOT_KNOWN, number, percent
 
@@ -26,13 +29,14 @@ def links_title(report: Report) -> str:
     """The section's title, with its unit and what is not shown."""
     shown, few = len(shown_links(report)), ""
     if shown > TOP_LINKS:
-        few = f": the first {TOP_LINKS} of {shown}"
+        few = f": {'alike ones, then the worst' if is_many(report) else 'the first'} {TOP_LINKS} of {shown:,}"
     return f"Links (GB/s, 1 GB = 1e9 bytes; GB over the analysed steps){few}"
 
 
 def links_section(report: Report, console: Console) -> RenderableType | None:
     """One line a link that carried something, or should have; None where there is none."""
-    lines = shown_links(report)[:TOP_LINKS]
+    shown = shown_links(report)
+    lines = (worst_links(shown) if is_many(report) else shown)[:TOP_LINKS]
     if not lines:
         return None
     columns = [
@@ -50,7 +54,8 @@ def links_section(report: Report, console: Console) -> RenderableType | None:
     ]
     told = _USED * any(line.used_gb_s_mean is not None for line in lines)
     told += _NEEDED * any(line.expected_low_gb for line in lines)
-    table = fitted(console, columns)
+    alike = [kinds_table(shown, _kind, console), ""] if is_many(report) else []
+    table = Group(*alike, fitted(console, columns)) if alike else fitted(console, columns)
     return Group(table, note(told)) if told else table
 
 
@@ -58,7 +63,7 @@ def shown_links(report: Report) -> list[LinkLine]:
     """Links that carried something, or that the bytes could have taken."""
     busiest: dict[str, float] = {}
     for line in report.links:
-        busiest[line.host] = max(busiest.get(line.host, 0.0), _moved(line))
+        busiest[line.host] = max(busiest.get(line.host, 0.0), moved_gb(line))
     return [line for line in report.links if _matters(line, busiest[line.host])]
 
 
@@ -67,11 +72,7 @@ def _matters(line: LinkLine, busiest: float) -> bool:
         return False
     if not busiest:
         return line.state == UNSURE and bool(line.expected_low_gb)
-    return _moved(line) >= _LEAST * busiest or bool(line.errors) or line.kind in _FAST
-
-
-def _moved(line: LinkLine) -> float:
-    return max(line.tx_gb or 0.0, line.rx_gb or 0.0)
+    return moved_gb(line) >= _LEAST * busiest or bool(line.errors) or line.kind in _FAST
 
 
 def _kind(line: LinkLine) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from rich.console import Console, Group, RenderableType
 
 from commlens.analyzers import Report
+from commlens.analyzers.at_scale.many import is_many
 from commlens.analyzers.collective_line import CollectiveLine, NcclChoice
 from commlens.analyzers.device_coverage import DeviceCoverage
 from commlens.analyzers.device_operations import WAITS
 from commlens.analyzers.nccl_lines import STEP, NcclReplays, NcclWaits
+from commlens.render.at_scale.waits import kinds_table
 from commlens.render.columns import Column, clipped, fitted, note
 from commlens.render.words import counted, milliseconds, number, percent, size
 
@@ -55,7 +57,8 @@ def waits_title(report: Report) -> str:
     """The section's title, with its unit and what is not shown."""
     lines = report.nccl_waits
     per = "ms a step" if all(line.per == STEP for line in lines) else "ms over the whole recording"
-    few = f": the {TOP_WAITS} longest of {len(lines)}" if len(lines) > TOP_WAITS else ""
+    few = f": the {TOP_WAITS} longest of {len(lines):,}" if len(lines) > TOP_WAITS else ""
+    few += "; alike groups together first" if is_many(report) else ""
     return f"What NCCL's network proxies waited for ({per}){few}"
 
 
@@ -77,7 +80,8 @@ def waits_section(report: Report, console: Console) -> RenderableType | None:
         Column("sent", [size(line.sent_bytes) for line in lines], drop=5),
         Column("received", [size(line.received_bytes) for line in lines], drop=6),
     ]
-    return Group(fitted(console, columns), note(_SAID))
+    alike = [kinds_table(report, _HEADS, console), ""] if is_many(report) else []
+    return Group(*alike, fitted(console, columns), note(_SAID))
 
 
 def _total(line: NcclWaits) -> float:

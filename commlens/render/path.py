@@ -9,12 +9,15 @@ from rich.table import Table
 
 from commlens.analyzers import Report
 from commlens.analyzers.across.critical_path import TRANSFER
+from commlens.analyzers.at_scale.many import is_many
+from commlens.analyzers.at_scale.path_hosts import path_hosts
 from commlens.analyzers.own_work import GAPS, HOST_BOUND
 from commlens.analyzers.path_lines import CriticalPath
 from commlens.render.columns import INDENT, PROSE, clipped, note
 from commlens.render.words import bar, counted, milliseconds, percent
 
 TOP_PARTS = 6
+TOP_HOSTS = 4
 BAR = 30
 _KINDS = {HOST_BOUND: "idle: nothing launched", GAPS: "idle: launched, not begun"}
 _FIGURES = 24  # columns that ms and % take
@@ -42,7 +45,25 @@ def path_section(report: Report, console: Console) -> RenderableType | None:
         return None
     usual = report.time_budget.step_ms
     longer = _MEANS if usual and abs(path.step_ms - usual) >= _APART * usual else ""
-    return Group(_kinds(path, console), "", _parts(path, console), note(_MEANING + longer))
+    by_host: list[RenderableType] = ["", _hosts(report, path, console)] if is_many(report) else []
+    return Group(_kinds(path, console), "", _parts(path, console), *by_host, note(_MEANING + longer))
+
+
+def _hosts(report: Report, path: CriticalPath, console: Console) -> Table:
+    """The hosts whose work is longest on the path, with the rank of each that works most."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for justify in ("left", "right", "right"):
+        table.add_column(justify=justify, no_wrap=True)
+    hosts = path_hosts(report)
+    for each in hosts[:TOP_HOSTS]:
+        most = f"{each.host}: rank {each.ranks[0]}" + f" and {len(each.ranks) - 1} more" * (len(each.ranks) > 1)
+        name = clipped(console, most, min(console.width, PROSE) - INDENT - _FIGURES)
+        table.add_row(name, f"{milliseconds(each.ms)} ms", percent(each.ms, path.step_ms))
+    rest = hosts[TOP_HOSTS:]
+    if rest:
+        ms = sum(each.ms for each in rest)
+        table.add_row(f"{len(rest)} more hosts", f"{milliseconds(ms)} ms", percent(ms, path.step_ms))
+    return table
 
 
 def kind_name(kind: str) -> str:

@@ -11,12 +11,14 @@ from rich.table import Table
 from commlens.analyzers import Report
 from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.across.progress import Progress, RankProgress
+from commlens.analyzers.at_scale.many import MANY
 from commlens.render.columns import clipped
-from commlens.render.words import pairs
+from commlens.render.words import counted, pairs
 
 TOP_GROUPS = 4
 BROKEN = ("hang", "desync")  # findings of a job that did not end
 _GROUP = 24
+_PLACES = MANY  # of a group in which ranks got differently far: as many as a screen has lines
 
 
 def progress_section(report: Report, console: Console) -> Table | None:
@@ -33,14 +35,25 @@ def progress_section(report: Report, console: Console) -> Table | None:
 
 
 def _rows(progress: Progress, console: Console) -> Iterator[tuple[str, str]]:
-    """One row for all ranks that got equally far."""
-    together: defaultdict[str, list[int]] = defaultdict(list)
+    """One row for all ranks that got equally far; of very many places the first, where ranks are furthest behind."""
+    together: defaultdict[str, list[RankProgress]] = defaultdict(list)
     for each in progress.per_rank:
-        together[_place(each)].append(each.rank)
+        together[_place(each)].append(each)
     title = clipped(console, _title(progress), _GROUP)
-    for place, ranks in together.items():
-        yield title, f"{name_ranks(ranks)}: {place}"
+    places = list(together.items())
+    if len(places) > _PLACES:
+        places.sort(key=lambda place: _reached(place[1][0]))
+    for place, ranks in places[:_PLACES]:
+        yield title, f"{name_ranks(each.rank for each in ranks)}: {place}"
         title = ""
+    if len(places) > _PLACES:
+        others = sum(len(ranks) for _, ranks in places[_PLACES:])
+        yield title, f"{counted(others, 'rank')} further on, at {counted(len(places) - _PLACES, 'other place')}"
+
+
+def _reached(each: RankProgress) -> int:
+    """The last it issued; those that issued nothing come first, those of which nothing is known before them."""
+    return -2 if not each.recorded else -1 if each.last_issued is None else each.last_issued
 
 
 def _title(progress: Progress) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from commlens.analyzers import Report
+from commlens.render.aggregates import aggregates_section, aggregates_title
 from commlens.render.budget import budget_section
 from commlens.render.collectives import collectives_section, collectives_title
 from commlens.render.columns import INDENT, PROSE
@@ -74,6 +75,7 @@ def sections(report: Report, console: Console) -> Iterator[Section]:
         ("waits", waits_title(report), waits_section(report, console), False),
         ("links", links_title(report), links_section(report, console), False),
         ("considered", considered_title(report), considered_section(report), True),
+        ("aggregates", aggregates_title(report), aggregates_section(report, console), False),
         ("evidence", "What this rests on", evidence_table(report), True),
         ("abstentions", "Not answered, and why", abstentions_table(report.abstentions), True),
     )
@@ -84,6 +86,8 @@ def header(report: Report) -> Table:
     """Which run this is, where from, and how much of it was seen."""
     run, steps = report.run, report.run.steps
     missing = f", {len(run.ranks_missing)} missing" if run.ranks_missing else ""
+    if run.ranks_sampled_out:
+        missing += f", the others left out on purpose (COMMLENS_RANKS={run.sampled_ranks})"
     software = ", ".join(word for word in (run.backend, run.torch and f"torch {run.torch}") if word)
     hosts = run.hosts[0] if len(run.hosts) == 1 else counted(len(run.hosts), "host")
     rows = {

@@ -11,7 +11,7 @@ from commlens.analyzers.report import Report
 from commlens.analyzers.stages import Examined
 from commlens.render.checks import Check, Conflict, Diagnosis, Part, settings_part
 from commlens.render.machine import choice_check, sights_part
-from commlens.render.trust import clock_words, matched_words, own_cost, trace_words
+from commlens.render.trust import clock_words, cut_short, matched_words, own_cost, trace_words
 from commlens.render.words import counted, number, percent
 
 _OK: Final = {GOOD: True, FACT: None, WARNING: None, FAILURE: False}
@@ -30,7 +30,7 @@ def recording_part(report: Report, health: Health) -> Part:
     lines = [
         _check(health, "ranks", "ranks", _ranks(report), "give every part: commlens doctor FOLDER FOLDER ..."),
         _check(health, "ending", "end", _ending(health), _after_end(health)),
-        _check(health, "collectives", "collectives", counted(report.coverage.collectives_seen, "collective")),
+        _check(health, "collectives", "collectives", _collectives(report)),
         _check(health, "tables", "tables", _tables(report)),
         _check(health, "dropped", "dropped", _dropped(report), "commlens build: the native recorder has more room"),
         _check(health, "ends", "ends", _ends(report), _after_ends(health)),
@@ -58,6 +58,8 @@ def _ranks(report: Report) -> str:
     parts = [f"{len(run.ranks_present)} of {run.world_size}"]
     if missing:
         parts.append(f"nothing is known of {name_ranks(missing)}")
+    if run.ranks_sampled_out:
+        parts.append(f"{len(run.ranks_sampled_out):,} left out on purpose (COMMLENS_RANKS={run.sampled_ranks})")
     if damaged:
         parts.append(f"{name_ranks(damaged)} cannot be read")
     return "; ".join(parts)
@@ -99,7 +101,7 @@ def _after_end(health: Health) -> str:
 
 
 def _tables(report: Report) -> str:
-    cut = [f"{name_ranks([each.rank])}: {', '.join(each.tables)}" for each in report.coverage.truncated]
+    cut = [f"{who}: {tables}" for who, tables in cut_short(report)]
     return f"cut short, the rows before were used: {'; '.join(cut)}" if cut else "whole"
 
 
@@ -128,9 +130,16 @@ def _hooks(health: Health) -> str:
     return "; ".join(f"{each.name}: {each.state} ({name_ranks(each.ranks)})" for each in health.hooks) or "all work"
 
 
+def _collectives(report: Report) -> str:
+    seen, told = counted(report.coverage.collectives_seen, "collective"), report.aggregates
+    return seen if told is None else f"{seen}; {told.collectives:,} more as sums only (COMMLENS_QUOTA)"
+
+
 def _steps(report: Report) -> str:
     steps = report.run.steps
-    how = f", {steps.how}" if steps.analyzed else ": no step can be told"
+    only = report.aggregates is not None and report.aggregates.only
+    none = ": only sums were recorded" if only else ": no step can be told"
+    how = f", {steps.how}" if steps.analyzed else none
     return f"{number(steps.analyzed)} of {number(steps.count)} analysed{how}"
 
 

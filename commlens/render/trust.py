@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 
 from commlens.analyzers import Abstention, Report
+from commlens.analyzers.abstentions import name_ranks
+from commlens.analyzers.at_scale.many import MANY
 from commlens.analyzers.coverage import Clock
 from commlens.analyzers.numerals import plain
 from commlens.render.nccl import device_words
@@ -27,8 +29,19 @@ def evidence_table(report: Report) -> Table:
         *device_words(report),
         *window_words(cover.windows),
     ]
-    cut = [("cut short", f"rank {each.rank}: {', '.join(each.tables)}") for each in cover.truncated]
+    cut = [("cut short", f"{who}: {tables}") for who, tables in cut_short(report)]
     return pairs([*lines, *cut, *(("note", note) for note in cover.notes)])
+
+
+def cut_short(report: Report) -> list[tuple[str, str]]:
+    """Ranks, and their tables that were cut short; of many ranks those with the same tables together."""
+    truncated = report.coverage.truncated
+    if len(truncated) <= MANY:
+        return [(f"rank {each.rank}", ", ".join(each.tables)) for each in truncated]
+    together: dict[str, list[int]] = {}
+    for each in truncated:
+        together.setdefault(", ".join(each.tables), []).append(each.rank)
+    return [(name_ranks(ranks), tables) for tables, ranks in together.items()]
 
 
 def _seen(report: Report) -> str:

@@ -15,6 +15,7 @@ from commlens.render.columns import Column, fitted, note
 from commlens.render.windows import window_words
 from commlens.render.words import NOT_KNOWN, counted, milliseconds, number, pairs, percent
 from commlens.trace import Run
+from commlens.trace.on_nodes import pack_entry
 
 TOP: Final = 16
 _LINKS: Final = 4
@@ -26,15 +27,29 @@ def page(run: Run, found: Recent, console: Console) -> RenderableType:
 
 
 def _head(run: Run, found: Recent) -> list[tuple[str, str]]:
-    lines = [("run", str(run.path)), ("ranks", _present(run, found))]
+    lines = [("run", str(run.path)), *_packed(run), ("ranks", _present(run, found))]
     lines += window_words(found.windows)
     if any(line.paused for line in found.ranks):
         lines.append(
             ("paused", f"collectives of {name_ranks(r.rank for r in found.ranks if r.paused)} are not written")
         )
+    if summed := [line.rank for line in found.ranks if line.summed]:
+        lines.append(
+            ("sums", f"{name_ranks(summed)}: only sums since COMMLENS_QUOTA was reached; below, the steps before")
+        )
     lines += _links(found.links)
     dropped = sum(line.dropped for line in found.ranks)
     return [*lines, ("dropped", counted(dropped, "collective"))] if dropped else lines
+
+
+def _packed(run: Run) -> list[tuple[str, str]]:
+    """What is seen of a run that is recorded on its nodes."""
+    packed = pack_entry(run.info)
+    if not packed:
+        return []
+    if str(run.path) == packed["local"]:
+        return [("node", f"the ranks of this node only; the others are packed into {packed['run']}")]
+    return [("packs", f"as of the last pack of each node; as it is now, on a node: commlens watch {packed['local']}")]
 
 
 def _present(run: Run, found: Recent) -> str:

@@ -157,7 +157,7 @@ def test_lower_bounds_trip_but_do_not_pass(healthy: Report) -> None:
         ("exposed>-3%", "cannot read"),
         ("exposed>nan%", "cannot read"),
         ("finding:nonsense", "no finding is called 'nonsense'; there are any, straggler-rank"),
-        ("abstention:nonsense", "there are any, calibrated-links, cost-model"),
+        ("abstention:nonsense", "there are any, aggregated-steps, calibrated-links"),
         ("finding:any\nexposed>1%", "cannot read"),
     ],
 )

@@ -429,10 +429,11 @@ def with_gradients(run: Run, reversed_steps: Sequence[int] = ()) -> Simulator:
         for place in range(count)
     ]
     times = GradientTimes(*np.array(rows, np.int64).T)
+    others = [times.of(-1) for _ in range(1, len(run.ranks))]  # without a row
     ranks = [rank_facts(rank) for rank in run.ranks.values()]
     infos = {number: rank.info for number, rank in run.ranks.items()}
     joined = join(ranks)
-    return find_simulator(ranks, joined, measured(ranks, joined), infos, gradients={0: times})
+    return find_simulator(ranks, joined, measured(ranks, joined), infos, gradients=lambda: [times, *others])
 
 
 def test_recorded_gradient_times_are_believed(tmp_path: Path) -> None:

@@ -189,10 +189,10 @@ def test_a_hierarchy_takes_what_its_parts_were_measured_to_take() -> None:
 
 
 def test_hosts_are_counted_where_they_are_known() -> None:
-    infos = {rank: {"boot_id": "ab"[rank // 2]} for rank in range(4)}
-    assert _hosts((0, 1, 2, 3), infos) == (2, 2)
-    assert _hosts((0, 2), infos) == (1, 1)
-    assert _hosts((0, 1, 4), infos) == ()
+    machines = {rank: "ab"[rank // 2] for rank in range(4)}
+    assert _hosts((0, 1, 2, 3), machines) == (2, 2)
+    assert _hosts((0, 2), machines) == (1, 1)
+    assert _hosts((0, 1, 4), machines) == ()
 
 
 def test_a_hierarchy_that_was_not_measured_is_refused(model: Model) -> None:

@@ -121,8 +121,9 @@ def test_no_run_and_what_may_not_be_read_are_one_line(
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     run = write_healthy(tmp_path / "run")
-    (run / "rank-00001" / "phases.arrows").unlink()
-    (run / "rank-00001" / "phases.arrows").mkdir()
+    for folder in ("rank-00000", "rank-00001"):  # one that can be read would be told of
+        (run / folder / "phases.arrows").unlink()
+        (run / folder / "phases.arrows").mkdir()
     assert commlens(monkeypatch, "doctor", run) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

@@ -139,7 +139,7 @@ def test_a_truncated_table_is_reported_not_fatal(
 def test_a_bug_is_one_line_too(
     run_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(run: object) -> None:
+    def broken(run: object, engine: object) -> None:
         raise ValueError("a\nbug")
 
     monkeypatch.setattr("commlens.analyzers.analyze", broken)

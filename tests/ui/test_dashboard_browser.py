@@ -152,6 +152,34 @@ def test_a_step_is_brushed(site: Callable[..., Site], tmp_path: Path) -> None:
     assert {"step 6", "step 7", "step 8"} <= set(labels) <= {"", *(f"step {number}" for number in range(6, 10))}
 
 
+def test_of_many_ranks_a_click_opens_a_host_and_a_name_finds_ranks(site: Callable[..., Site], tmp_path: Path) -> None:
+    shown = site(faulty(tmp_path / "run", ranks=72, steps=5, collectives=8))
+    lines = (
+        "const own = document.getElementById(arguments[0]), plot = own.querySelector('.js-plotly-plot') ?? own;"
+        "return [...plot.querySelectorAll('.ytick text')].map(each => each.textContent)"
+    )
+    shown.open("ranks?order=host")
+    host = shown.browser.execute_script(lines, "ranks-caused")[1]
+    shown.browser.execute_script("dash_clientside.set_props('ranks-caused', {clickData: {points: [{y: 1}]}})")
+    shown.until("return location.search.includes('ranks=host')")
+    shown.drawn()
+    assert f"8 ranks of 72: host={host}" in shown.text("#ranks-left")
+    assert len(shown.browser.execute_script(lines, "ranks-caused")) == 8
+    shown.browser.execute_script("document.querySelector('#ranks-body tbody a').click()")
+    shown.until("return document.querySelector('#page h1')?.textContent === 'Timeline'")
+    shown.drawn()
+    assert len(shown.browser.execute_script(lines, "timeline-figure")) == 1, "the link of one rank"
+    shown.open("timeline")
+    shown.browser.execute_script("dash_clientside.set_props('timeline-chosen', {value: '3, 64-71'})")
+    shown.until("return document.getElementById('timeline-told').innerText.includes('9 ranks of 72')")
+    shown.drawn()
+    address = shown.browser.execute_script("return location.search")
+    shown.open(f"timeline{address}")
+    assert len(shown.browser.execute_script(lines, "timeline-figure")) == 9, "the address holds who was chosen"
+    assert shown.complaints() == []
+    assert shown.browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_what_if_answers_and_says_how_to_try_it(site: Callable[..., Site], tmp_path: Path) -> None:
     shown = site(faulty(tmp_path / "run", steps=20))
     shown.open("what-if")

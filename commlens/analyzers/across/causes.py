@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from commlens.analyzers.across.matching import EVERYONE, Matched
 from commlens.analyzers.across.selftime import ELSEWHERE, INPUT, own_time
 from commlens.analyzers.across.stragglers import Late
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints, common
 from commlens.analyzers.own_work import HOST_BOUND
 from commlens.analyzers.ranks import RankFacts
@@ -65,11 +67,8 @@ def find_cause(ranks: Sequence[RankFacts], joined: Joined, lateness: Lateness, l
 def _by_own_time(
     ranks: Sequence[RankFacts], exposed: Sequence[Exposed], steps: Ints, positions: tuple[int, ...]
 ) -> Cause:
-    parts = [own_time(facts) | {TRANSFERS: own.transfer} for facts, own in zip(ranks, exposed, strict=True)]
-    tables = {
-        name: np.array([p[name][np.searchsorted(f.steps.index, steps)] for f, p in zip(ranks, parts, strict=True)])
-        for name in parts[0]
-    }
+    parts = each(partial(_parts_of, steps=steps), ranks, exposed)
+    tables = {name: np.array([own[name] for own in parts]) for name in parts[0]}
     others = np.delete(np.arange(len(ranks)), list(positions))
     if not positions or not others.size:
         longer = {name: float(np.median(t.max(axis=0) - np.median(t, axis=0))) / 1e6 for name, t in tables.items()}
@@ -79,11 +78,17 @@ def _by_own_time(
             name: float(np.median(t[late].min(axis=0) - np.median(t[others], axis=0))) / 1e6
             for name, t in tables.items()
         }
-    name = max(longer, key=lambda each: longer[each])
-    rounded = {each: round(ms, 3) for each, ms in longer.items()}
+    name = max(longer, key=lambda part: longer[part])
+    rounded = {part: round(ms, 3) for part, ms in longer.items()}
     if longer[name] <= 0:
         return Cause(UNKNOWN, "", 0.0, rounded)
     return Cause(_KINDS.get(name, "longer compute"), name if name in PHASES else "", round(longer[name], 3), rounded)
+
+
+def _parts_of(facts: RankFacts, exposed: Exposed, steps: Ints) -> dict[str, Ints]:
+    """What a rank did in some steps."""
+    chosen = np.searchsorted(facts.steps.index, steps)
+    return {name: ns[chosen] for name, ns in (own_time(facts) | {TRANSFERS: exposed.transfer}).items()}
 
 
 SLOW_TRANSFERS = "slow transfers"

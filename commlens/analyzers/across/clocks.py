@@ -6,6 +6,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from commlens.analyzers.across.device_errors import device_error_ns
 from commlens.analyzers.across.matching import EVERYONE, Matched
 from commlens.analyzers.across.offsets import Bounds, Contradiction, Offset, fit_offset
 from commlens.analyzers.across.order import CLOCK_NOISE_NS, LIKE_ONE_NS
+from commlens.analyzers.held import each, engine_of, keep
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -87,11 +89,54 @@ def find_clocks(ranks: Sequence[RankFacts], matched: Sequence[Matched]) -> Clock
     shift = _shifts(ranks, machines)
     if not all(facts.who.timed for facts in ranks):
         return Clocks(NOT_JOINED, 0, shift, tuple(() for _ in ranks), NO_TIMES)
-    facts = [_Times(ranks, m, shift) for m in matched if m.is_op(*_BINDING).any()]
-    if any(machines) or all(map(_ends_together, facts)):
-        return _compared(ranks, facts, machines, shift)
-    apart = _compared(ranks, facts, [f"rank {facts.rank}" for facts in ranks], shift)
-    return apart if apart.refusal is None else _compared(ranks, facts, machines, shift)
+    if any(machines):
+        return _compared(ranks, matched, machines, shift)
+    as_one, together = _asked(ranks, matched, machines, shift)
+    if together:
+        return as_one
+    apart = _compared(ranks, matched, [f"rank {facts.rank}" for facts in ranks], shift)
+    return apart if apart.refusal is None else as_one
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the collectives of one communicator tell of clocks.
+
+    Attributes:
+        together: those that all ranks leave together do so by the clocks as they are.
+        wrong: collectives that contradict ranks of one host sharing a clock, summed over hosts.
+        total: how many could have.
+        bounds: of the second host's clock against the first's, for each pair compared.
+    """
+
+    together: bool
+    wrong: int
+    total: int
+    bounds: dict[tuple[str, str], Bounds]
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """The same without the bounds, but whose there are."""
+
+    together: bool
+    wrong: int
+    total: int
+    pairs: tuple[tuple[str, str], ...]
+
+
+def _tell(matched: Matched, ranks: Sequence[RankFacts], machines: Sequence[str], shift: Ints) -> _Told:
+    if not matched.is_op(*_BINDING).any():
+        return _Told(True, 0, 0, {})
+    times = _Times(ranks, matched, shift)
+    wrong, total = _contradictions_on_one_host(times, machines)
+    (first, own), *others = _lines_by_host(times, machines).items()
+    bounds = {(first, host): _bounds(times, own, lines) for host, lines in others}
+    return _Told(_ends_together(times), wrong, total, bounds)
+
+
+def _summary(told: _Told) -> _Summary:
+    return _Summary(told.together, told.wrong, told.total, tuple(told.bounds))
 
 
 def _ends_together(times: _Times) -> bool:
@@ -101,15 +146,30 @@ def _ends_together(times: _Times) -> bool:
     return not ends.size or bool(np.median(ends.max(axis=0) - ends.min(axis=0)) <= LIKE_ONE_NS)
 
 
-def _compared(ranks: Sequence[RankFacts], facts: Sequence[_Times], machines: Sequence[str], shift: Ints) -> Clocks:
-    broken = _contradictions_on_one_host(facts, machines)
+def _compared(ranks: Sequence[RankFacts], matched: Sequence[Matched], machines: Sequence[str], shift: Ints) -> Clocks:
+    return _asked(ranks, matched, machines, shift)[0]
+
+
+def _asked(
+    ranks: Sequence[RankFacts], matched: Sequence[Matched], machines: Sequence[str], shift: Ints
+) -> tuple[Clocks, bool]:
+    """The clocks of machines, and whether collectives end together by the clocks as they are."""
+    told = keep(partial(_tell, ranks=ranks, machines=machines, shift=shift), matched)
+    heads = each(_summary, told)
+    return _joined_clocks(ranks, told, heads, machines, shift), all(head.together for head in heads)
+
+
+def _joined_clocks(
+    ranks: Sequence[RankFacts], told: Sequence[_Told], heads: Sequence[_Summary], machines: Sequence[str], shift: Ints
+) -> Clocks:
+    broken = _contradiction(heads)
     none: tuple[tuple[_Reader, ...], ...] = tuple(() for _ in ranks)
     if broken:
         return Clocks(NOT_JOINED, 0, shift, none, broken, contradiction=True)
     hosts = list(dict.fromkeys(machines))
     if len(hosts) <= 1:
         return Clocks(ONE_HOST if hosts != [""] else ASSUMED, 0, shift, none, None)
-    fitted = _edges(facts, machines)
+    fitted = _edges(told, heads)
     contradictions = [edge for edge in fitted.values() if isinstance(edge, Contradiction)]
     if contradictions:
         reason = f"the clocks contradict each other: {contradictions[0].reason}"
@@ -177,15 +237,26 @@ def _shifted(times: Ints, seen: Ints, shift: int) -> Ints:
     return np.where(seen & (times != MISSING), times + shift, MISSING)
 
 
-def _contradictions_on_one_host(facts: Sequence[_Times], machines: Sequence[str]) -> str | None:
-    """Whether ranks that share a clock complete collectives which others of them have not begun."""
+def _contradictions_on_one_host(times: _Times, machines: Sequence[str]) -> tuple[int, int]:
+    """How often ranks that share a clock complete collectives which others of them have not begun, and of how many."""
     wrong = total = 0
-    for times in facts:
-        for host in sorted({machines[position] for position in times.present}):
-            own = [line for line, position in enumerate(times.present) if machines[position] == host]
-            ends, begun = _earliest(times.ends[own]), times.issued[own].max(axis=0)
-            total += int((begun != MISSING).sum())
-            wrong += int((ends < begun - max(CLOCK_NOISE_NS, times.noise)).sum())
+    for own in _lines_by_host(times, machines).values():
+        ends, begun = _earliest(times.ends[own]), times.issued[own].max(axis=0)
+        total += int((begun != MISSING).sum())
+        wrong += int((ends < begun - max(CLOCK_NOISE_NS, times.noise)).sum())
+    return wrong, total
+
+
+def _lines_by_host(times: _Times, machines: Sequence[str]) -> dict[str, list[int]]:
+    lines: defaultdict[str, list[int]] = defaultdict(list)
+    for line, position in enumerate(times.present.tolist()):
+        lines[machines[position]].append(line)
+    return lines
+
+
+def _contradiction(heads: Sequence[_Summary]) -> str | None:
+    """Whether ranks that share a clock complete collectives which others of them have not begun."""
+    wrong, total = sum(head.wrong for head in heads), sum(head.total for head in heads)
     if wrong <= _WRONG_SHARE * total:
         return None
     return (
@@ -214,20 +285,23 @@ class _Reversed:
         return other - times
 
 
-def _edges(facts: Sequence[_Times], machines: Sequence[str]) -> Mapping[tuple[str, str], Offset | Contradiction]:
+def _edges(told: Sequence[_Told], heads: Sequence[_Summary]) -> Mapping[tuple[str, str], Offset | Contradiction]:
     """Offset of host b as host a reads it, for each (a, b) compared: in every communicator all with its first host."""
-    bounds: defaultdict[tuple[str, str], list[Bounds]] = defaultdict(list)
-    for times in facts:
-        hosts = list(dict.fromkeys(machines[position] for position in times.present))
-        for other in hosts[1:]:
-            bounds[hosts[0], other].append(_bounds(times, machines, hosts[0], other))
-    found = {pair: fit_offset(_joined(each)) for pair, each in bounds.items()}
-    return {pair: offset for pair, offset in found.items() if offset is not None}
+    tellers: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for number, head in enumerate(heads):
+        for pair in head.pairs:
+            tellers[pair].append(number)
+    fitted = engine_of(told).each(partial(_fit, told=told), list(tellers), list(tellers.values()))
+    return {pair: offset for pair, offset in zip(tellers, fitted, strict=True) if offset is not None}
 
 
-def _bounds(times: _Times, machines: Sequence[str], a: str, b: str) -> Bounds:
-    """What each collective says of b's clock against a's."""
-    lines = [[line for line, p in enumerate(times.present) if machines[p] == host] for host in (a, b)]
+def _fit(pair: tuple[str, str], numbers: Sequence[int], told: Sequence[_Told]) -> Offset | Contradiction | None:
+    return fit_offset(_joined([told[number].bounds[pair] for number in numbers]))
+
+
+def _bounds(times: _Times, of_a: list[int], of_b: list[int]) -> Bounds:
+    """What each collective says of b's clock against a's, from the members' lines of the two hosts."""
+    lines = [of_a, of_b]
     known = np.ones(times.ends.shape[1], bool)
     for own in lines:
         known &= ((times.ends[own] != MISSING) & (times.issued[own] != MISSING)).all(axis=0)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.columns import Columns, small
+from commlens.analyzers.held import each
+from commlens.analyzers.identity import shared
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.calibration import INTER, INTRA
@@ -27,7 +30,6 @@ class Communicator:
         size: ranks in the group; 2 of messages.
         point_to_point: messages from `members[0]` to `members[1]`, which are in sending order.
         present: positions (among the ranks analysed) of the members that were recorded, shape (p,).
-        rows: rows of each of those, by issue.
         scope: INTRA where all recorded members share a host, INTER where not, None where hosts are not known.
     """
 
@@ -37,8 +39,15 @@ class Communicator:
     size: int
     point_to_point: bool
     present: tuple[int, ...]
-    rows: tuple[Ints, ...]
     scope: str | None
+
+    @property
+    def key(self) -> tuple[str, tuple[int, ...], bool]:
+        """What tells it from others."""
+        return self.name, self.members, self.point_to_point
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, members=shared(state["members"]))
 
     @property
     def complete(self) -> bool:
@@ -49,39 +58,46 @@ class Communicator:
 _Key = tuple[str, tuple[int, ...], bool]  # name, members, point to point
 
 
+@dataclass(frozen=True)
+class _Head:
+    """What one rank says of a communicator that it has rows in; `ends` are of messages, () of a group."""
+
+    name: str
+    ends: tuple[int, ...]
+    desc: str
+    size: int
+
+
 def find_communicators(ranks: Sequence[RankFacts]) -> list[Communicator]:
     """The communicators of a run, those that could not be told (a peer is not known) left out.
 
     Args:
         ranks: stage one of each rank, ascending.
     """
-    parts: defaultdict[_Key, dict[int, Ints]] = defaultdict(dict)
-    descs: dict[_Key, str] = {}
-    for position, facts in enumerate(ranks):
-        for key, rows in _parts(facts).items():
-            parts[key][position] = rows
-            descs.setdefault(key, _desc(facts.columns, rows))
-    found = [_communicator(key, descs[key], parts[key], ranks) for key in sorted(parts)]
+    heads: defaultdict[_Key, dict[int, _Head]] = defaultdict(dict)
+    for position, found in enumerate(each(_heads, ranks)):
+        members = ranks[position].who.members
+        for head in found:
+            key = (head.name, head.ends, True) if head.ends else (head.name, _ascending(members, head.name), False)
+            heads[key][position] = head
+    communicators = [_communicator(key, heads[key], ranks) for key in sorted(heads)]
     # Several groups that share a name, and do not name their members, cannot be told apart.
-    return [each for each in found if len(each.present) <= each.size]
+    return [found for found in communicators if len(found.present) <= found.size]
 
 
-def _communicator(key: _Key, desc: str, parts: dict[int, Ints], ranks: Sequence[RankFacts]) -> Communicator:
+def _ascending(members: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
+    return shared(tuple(sorted(members.get(name, ()))))
+
+
+def _communicator(key: _Key, heads: dict[int, _Head], ranks: Sequence[RankFacts]) -> Communicator:
     name, members, direct = key
-    present = tuple(sorted(parts))
+    present = tuple(sorted(heads))
     if direct:  # the sender first
-        present = tuple(sorted(parts, key=lambda position: members.index(ranks[position].rank)))
-    known = members or tuple(ranks[position].rank for position in present)
-    rows = tuple(parts[position] for position in present)
-    size = len(members) or _said_size(ranks[present[0]], rows[0]) or len(known)
+        present = tuple(sorted(heads, key=lambda position: members.index(ranks[position].rank)))
+    known = members or shared(tuple(ranks[position].rank for position in present))
+    size = len(members) or heads[present[0]].size or len(known)
     machines = [ranks[position].who.machine for position in present]
-    return Communicator(name, desc, known, size, direct, present, rows, _scope(machines))
-
-
-def _said_size(facts: RankFacts, rows: Ints) -> int:
-    """Size of a group whose members are not known: as its rows say, else that of the job; 0 where not known."""
-    said = int(facts.columns.collectives["group_size"][rows[0]])
-    return said if said != MISSING else facts.who.world_size or 0
+    return Communicator(name, heads[min(heads)].desc, known, size, direct, present, _scope(machines))
 
 
 def _scope(machines: Sequence[str]) -> str | None:
@@ -90,18 +106,37 @@ def _scope(machines: Sequence[str]) -> str | None:
     return INTRA if len(set(machines)) == 1 else INTER
 
 
-def _parts(facts: RankFacts) -> dict[_Key, Ints]:
-    """Rows of one rank by communicator."""
-    columns, found = facts.columns, {}
+def rows_of(facts: RankFacts, communicator: Communicator) -> Ints:
+    """One rank's rows of a communicator, by issue."""
+    columns, group = facts.columns, facts.columns.words["group"]
+    own = group.equals(communicator.name) if communicator.name in group.words else group.codes == MISSING
+    direct = _is_point_to_point(columns)
+    if not communicator.point_to_point:
+        return small(np.flatnonzero(own & ~direct))
+    sender, receiver = communicator.members
+    peer, sends = columns.collectives["peer"], columns.words["op"].equals("send")
+    sent = sends & (peer == receiver) if facts.rank == sender else np.zeros(own.size, bool)
+    received = ~sends & (peer == sender) if facts.rank == receiver else np.zeros(own.size, bool)
+    return small(np.flatnonzero(own & direct & (sent | received)))
+
+
+def _heads(facts: RankFacts) -> list[_Head]:
+    """The communicators that one rank has rows in."""
+    columns, found = facts.columns, []
     group, direct = columns.words["group"], _is_point_to_point(columns)
     for code, rows in split_by(group.codes):
         name = group.words[code] if code != MISSING else ""
-        members = tuple(sorted(facts.who.members.get(name, ())))
-        shared = rows[~direct[rows]]
-        if shared.size:
-            found[name, members, False] = small(shared)
-        found |= {(name, ends, True): small(each) for ends, each in _directions(facts, rows[direct[rows]])}
+        shared_rows = rows[~direct[rows]]
+        if shared_rows.size:
+            found.append(_head(facts, name, (), shared_rows))
+        found += [_head(facts, name, ends, own) for ends, own in _directions(facts, rows[direct[rows]])]
     return found
+
+
+def _head(facts: RankFacts, name: str, ends: tuple[int, ...], rows: Ints) -> _Head:
+    """Size as the rows say, else that of the job; 0 where not known."""
+    said = int(facts.columns.collectives["group_size"][rows[0]])
+    return _Head(name, ends, _desc(facts.columns, rows), said if said != MISSING else facts.who.world_size or 0)
 
 
 def _directions(facts: RankFacts, rows: Ints) -> list[tuple[tuple[int, int], Ints]]:

@@ -8,10 +8,11 @@ and hidden communication are never on it. Parts tile the time between the ends o
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from commlens.trace.schema import MISSING
 
 TRANSFER, UNMATCHED, OTHER = "transfer", "unmatched communication", "other"
 UNSPLIT = "transfer, or waiting for a missing rank"
+_AWAKE: Final = 256  # lines with arrays: about 1 MB each of a run of 100 steps
 _Key = tuple[str, int, str]  # kind, position of the rank, name of what it did ("group: op" of a transfer)
 
 
@@ -50,9 +52,9 @@ def find_path(ranks: Sequence[RankFacts], waits: Sequence[Waits], clocks: Clocks
     """Walk the analysed steps that all ranks have; None where there are none, or clocks are not joined."""
     if clocks.refusal or not ranks or any(facts.budget is None for facts in ranks):
         return None
-    lines = [
-        _Line(facts, own, clocks, position) for position, (facts, own) in enumerate(zip(ranks, waits, strict=True))
-    ]
+    lines = _Lines(
+        [_Line(facts, own, clocks, position) for position, (facts, own) in enumerate(zip(ranks, waits, strict=True))]
+    )
     shared = common(*(facts.steps.index for facts in ranks))
     if not shared.size:
         return None
@@ -66,6 +68,27 @@ def find_path(ranks: Sequence[RankFacts], waits: Sequence[Waits], clocks: Clocks
     for line in lines:
         line.charge_own_time(parts)
     return Path(int(shared.size), total, {key: ns for key, ns in parts.items() if ns}, _stretches(lines))
+
+
+class _Lines(Sequence["_Line"]):
+    """The ranks' lines; of thousands of ranks only those that the path came to lately keep their arrays."""
+
+    def __init__(self, lines: Sequence[_Line]) -> None:
+        self._lines = lines
+        self._awake: OrderedDict[int, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, position: Any) -> Any:
+        self._awake[position] = None
+        self._awake.move_to_end(position)
+        if len(self._awake) > _AWAKE:
+            self._lines[self._awake.popitem(last=False)[0]].rest()
+        return self._lines[position]
+
+    def __iter__(self) -> Iterator[_Line]:
+        return iter(self._lines)
 
 
 def _stretches(lines: Sequence[_Line]) -> Ints:
@@ -120,6 +143,11 @@ class _Line:
     @cached_property
     def _before(self) -> Ints:
         return _freed_by(self.facts)
+
+    def rest(self) -> None:
+        """Give up what is long, until the path comes back."""
+        for name in [name for name, value in vars(self).items() if isinstance(value, np.ndarray)]:
+            del self.__dict__[name]
 
     def _aligned(self, times: Ints) -> Ints:
         return self._clocks.aligned(self.position, times)

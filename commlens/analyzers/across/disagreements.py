@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from commlens.analyzers.across.matching import BY_SEQUENCE, Matched, _alike, _codes
+from commlens.analyzers.across.matching import BY_SEQUENCE, Matched, alike_sizes
 from commlens.analyzers.across.shifts import Shift, find_shift
-from commlens.analyzers.columns import Column
+from commlens.analyzers.columns import Column, Columns
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import DTYPES, MISSING
@@ -57,9 +59,15 @@ class Disagreement:
 
 def find_disagreements(ranks: Sequence[RankFacts], matched: Sequence[Matched]) -> tuple[Disagreement, ...]:
     """The first disagreement in each communicator with sequence numbers; messages are left out."""
-    shared = (each for each in matched if each.how == BY_SEQUENCE and not each.communicator.point_to_point)
-    found = (_disagreement(ranks, each) for each in shared)
-    return tuple(each for each in found if each is not None)
+    differ = zip(matched, each(partial(_differs, ranks=ranks), matched), strict=True)
+    found = (_disagreement(ranks, one) for one, somewhere in differ if somewhere)
+    return tuple(one for one in found if one is not None)
+
+
+def _differs(matched: Matched, ranks: Sequence[RankFacts]) -> bool:
+    if matched.how != BY_SEQUENCE or matched.communicator.point_to_point:
+        return False
+    return bool(_differ(ranks, matched).size)
 
 
 def _disagreement(ranks: Sequence[RankFacts], matched: Matched) -> Disagreement | None:
@@ -104,8 +112,14 @@ def _parts(facts: RankFacts, line: Ints, ops: list[str]) -> Ints:
     op, dtype = columns.words["op"], columns.words["dtype"]
     rooted = np.isin(op.codes[line], [code for code, word in enumerate(op.words) if word in _ROOTED])
     root = np.where(rooted, columns.collectives["peer"][line], MISSING)
-    parts = np.stack([_codes(columns, line, ops), _alike(columns, line), _dtypes(dtype)[dtype.codes[line]], root])
+    parts = np.stack([_codes(columns, line, ops), alike_sizes(columns, line), _dtypes(dtype)[dtype.codes[line]], root])
     return np.where(line == MISSING, MISSING, parts)
+
+
+def _codes(columns: Columns, line: Ints, ops: list[str]) -> Ints:
+    own = columns.words["op"]
+    table = np.array([*(ops.index(word) for word in own.words), MISSING], np.int64)
+    return table[own.codes[line]]
 
 
 def _dtypes(dtype: Column) -> Ints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,12 +19,22 @@ def issued_at_least(ranks: Sequence[RankFacts], matched: Matched) -> dict[int, i
 
     More than its own rows say where its last second was lost: a collective that needs everyone has ended elsewhere.
     """
-    recorded = {facts.rank for facts in ranks}
-    known = {rank: MISSING for rank in matched.communicator.members if rank in recorded}
+    known = dict.fromkeys(recorded_members(ranks, matched), MISSING)
     for position, line in lines(matched):
         known[ranks[position].rank] = int(matched.seq[line != MISSING].max(initial=MISSING))
     ended = max((_ended_for_all(ranks[p], line, matched.seq) for p, line in lines(matched)), default=MISSING)
     return {rank: max(own, ended) for rank, own in known.items()}
+
+
+def recorded_members(ranks: Sequence[RankFacts], matched: Matched) -> list[int]:
+    """The members of a communicator that were recorded, also those without a row in it."""
+    present = {ranks[position].rank for position in matched.communicator.present}
+    return [rank for rank in matched.communicator.members if rank in present or _is_there(ranks, rank)]
+
+
+def _is_there(ranks: Sequence[RankFacts], rank: int) -> bool:
+    place = bisect_left(ranks, rank, key=lambda facts: facts.rank)
+    return place < len(ranks) and ranks[place].rank == rank
 
 
 def lines(matched: Matched) -> list[tuple[int, Ints]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from commlens.analyzers.across.device_clocks import with_device_clocks
 from commlens.analyzers.across.exposed import Exposed, split_exposed
 from commlens.analyzers.across.lateness import Lateness, find_lateness
 from commlens.analyzers.across.matching import BY_ORDER, Matched, match
-from commlens.analyzers.across.waits import Timed, Waits, find_waits
+from commlens.analyzers.across.waits import Shares, Timed, Waits, find_places, gather_waits, split
+from commlens.analyzers.held import each, engine_of
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
@@ -34,11 +36,11 @@ class Joined:
         unmatched: collectives (of one rank each) without a counterpart on every recorded member.
     """
 
-    matched: tuple[Matched, ...]
+    matched: Sequence[Matched]
     clocks: Clocks
-    waits: tuple[Waits, ...]
-    timed: tuple[Timed, ...]
-    exposed: tuple[Exposed, ...]
+    waits: Sequence[Waits]
+    timed: Sequence[Timed]
+    exposed: Sequence[Exposed]
     lateness: Lateness | None
     unmatched: int
 
@@ -49,13 +51,25 @@ def join(ranks: Sequence[RankFacts]) -> Joined:
     Args:
         ranks: stage one of each rank, ascending.
     """
-    matched = tuple(match(each, ranks) for each in find_communicators(ranks))
+    engine = engine_of(ranks)
+    communicators = find_communicators(ranks)
+    matched = engine.keep(partial(match, ranks=ranks), communicators)
     clocks = with_device_clocks(_believed(find_clocks(ranks, matched), matched), ranks)
-    waits, timed = find_waits(ranks, matched, clocks)
-    exposed = tuple(split_exposed(facts, own) for facts, own in zip(ranks, waits, strict=True))
+    timed, shares = engine.keep_parts(2, partial(split, ranks=ranks, clocks=clocks), matched)
+    places = find_places(communicators, len(ranks))
+    waits, exposed = engine.keep_parts(2, partial(_of_rank, shares=shares), ranks, places)
     lateness = None if clocks.contradiction else find_lateness(ranks, waits, exposed, matched, clocks)
-    total = sum(facts.columns.collectives["seq"].size for facts in ranks)
-    return Joined(matched, clocks, waits, timed, exposed, lateness, total - _paired(matched))
+    total = sum(each(_rows, ranks))
+    return Joined(matched, clocks, waits, timed, exposed, lateness, total - sum(each(_paired, matched)))
+
+
+def _of_rank(facts: RankFacts, places: Sequence[tuple[int, int]], shares: Sequence[Shares]) -> tuple[Waits, Exposed]:
+    waits = gather_waits(facts, places, shares)
+    return waits, split_exposed(facts, waits)
+
+
+def _rows(facts: RankFacts) -> int:
+    return int(facts.columns.collectives["seq"].size)
 
 
 def _believed(clocks: Clocks, matched: Sequence[Matched]) -> Clocks:
@@ -71,11 +85,8 @@ def _believed(clocks: Clocks, matched: Sequence[Matched]) -> Clocks:
     return Clocks(clocks.method, clocks.uncertainty_ns, clocks.shift_ns, clocks.offsets, reason, contradiction=True)
 
 
-def _paired(matched: Sequence[Matched]) -> int:
+def _paired(matched: Matched) -> int:
     """Rows that have a counterpart on every recorded member, of which there are at least two (or all of one)."""
-    count = 0
-    for each in matched:
-        whole = (each.rows != MISSING).all(axis=0)
-        alone = each.rows.shape[0] < min(2, each.communicator.size)
-        count += 0 if alone else int(np.count_nonzero(whole)) * each.rows.shape[0]
-    return count
+    whole = (matched.rows != MISSING).all(axis=0)
+    alone = matched.rows.shape[0] < min(2, matched.communicator.size)
+    return 0 if alone else int(np.count_nonzero(whole)) * matched.rows.shape[0]

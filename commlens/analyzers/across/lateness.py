@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.matching import EVERYONE, Matched
 from commlens.analyzers.across.waits import Waits
 from commlens.analyzers.grouped import Floats, sums
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints, common
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -80,23 +82,34 @@ def _by_step(
         return None
     still = all(facts.budget is not None for facts in ranks)
     free = _too_unsure(ranks, clocks)
-    table = np.zeros((len(ranks), index.size))
-    lengths = np.zeros((len(ranks), index.size))
-    for line, (facts, own, split) in enumerate(zip(ranks, waits, exposed, strict=True)):
-        per_row = _waiting(facts, own, split, still, free)
-        chosen = np.searchsorted(facts.steps.index, index)
-        table[line] = _per_step(facts, np.where(_needs_everyone(facts), per_row, 0))[chosen]
-        lengths[line] = (facts.steps.end_ns - facts.steps.start_ns)[chosen]
-    return Lateness(STEP, index, table, still, free, float(np.median(lengths)), 1.0)
+    table = each(partial(_by_its_steps, index=index, still=still, free=free), ranks, waits, exposed)
+    lengths = [_length_ns(facts)[np.searchsorted(facts.steps.index, index)] for facts in ranks]
+    return Lateness(STEP, index, np.array(table), still, free, float(np.median(lengths)), 1.0)
+
+
+def _by_its_steps(facts: RankFacts, own: Waits, split: Exposed, index: Ints, still: bool, free: bool) -> Floats:
+    """Waiting of one rank in the steps `index`."""
+    per_row = np.where(_needs_others(facts), _waiting(facts, own, split, still, free), 0)
+    return _per_step(facts, per_row)[np.searchsorted(facts.steps.index, index)]
+
+
+def _length_ns(facts: RankFacts) -> Ints:
+    return facts.steps.end_ns - facts.steps.start_ns
 
 
 def _any_known(ranks: Sequence[RankFacts], waits: Sequence[Waits]) -> bool:
     """Whether any collective of an analysed step needs every rank of its group and could be timed."""
-    for facts, own in zip(ranks, waits, strict=True):
-        timed = (own.wait_ns != MISSING) | (own.shortest_ns != MISSING)
-        if np.any(timed & _needs_everyone(facts) & (facts.analysed > 0)):
-            return True
-    return False
+    return any(each(_some_known, ranks, waits))
+
+
+def _some_known(facts: RankFacts, own: Waits) -> bool:
+    timed = (own.wait_ns != MISSING) | (own.shortest_ns != MISSING)
+    return bool(np.any(timed & _needs_everyone(facts) & (facts.analysed > 0)))
+
+
+def _everyones(facts: RankFacts) -> int:
+    """Collectives of analysed steps that need everyone."""
+    return int((facts.analysed * _needs_everyone(facts)).sum())
 
 
 def _too_unsure(ranks: Sequence[RankFacts], clocks: Clocks) -> bool:
@@ -104,8 +117,8 @@ def _too_unsure(ranks: Sequence[RankFacts], clocks: Clocks) -> bool:
     if clocks.refusal:
         return True
     steps = sum(facts.steps.index.size for facts in ranks)
-    length = np.median(np.concatenate([facts.steps.end_ns - facts.steps.start_ns for facts in ranks]))
-    per_step = sum(int((facts.analysed * _needs_everyone(facts)).sum()) for facts in ranks) / steps
+    length = np.median(np.concatenate([_length_ns(facts) for facts in ranks]))
+    per_step = sum(each(_everyones, ranks)) / steps
     return bool(clocks.uncertainty_ns * per_step > _NEGLIGIBLE * length)
 
 
@@ -127,8 +140,17 @@ def _per_step(facts: RankFacts, values: Ints) -> Floats:
 
 
 def _needs_everyone(facts: RankFacts) -> NDArray[np.bool_]:
+    return _is_op(facts, EVERYONE)
+
+
+def _needs_others(facts: RankFacts) -> NDArray[np.bool_]:
+    """Also messages to come: a stage of a pipeline stands still in them when another stage is late."""
+    return _is_op(facts, (*EVERYONE, "recv"))
+
+
+def _is_op(facts: RankFacts, words: Sequence[str]) -> NDArray[np.bool_]:
     op = facts.columns.words["op"]
-    return np.isin(op.codes, [code for code, word in enumerate(op.words) if word in EVERYONE])
+    return np.isin(op.codes, [code for code, word in enumerate(op.words) if word in words])
 
 
 def _by_collective(
@@ -147,10 +169,10 @@ def _by_collective(
         for facts, own, split in zip(ranks, waits, exposed, strict=True)
     ]
     tables, times = [], []
-    for each in matched:
-        if each.communicator.present != tuple(range(len(ranks))):
+    for one in matched:
+        if one.communicator.present != tuple(range(len(ranks))):
             continue
-        chosen = each.rows[:, each.is_op(*EVERYONE) & each.whole]
+        chosen = one.rows[:, one.is_op(*EVERYONE) & one.whole]
         told = [own.shortest_ns if free else own.wait_ns for own in waits]
         known = np.all([own[rows] != MISSING for own, rows in zip(told, chosen, strict=True)], axis=0)
         if steps:

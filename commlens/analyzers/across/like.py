@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from statistics import median_low
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from commlens.analyzers.across.communicators import Communicator
 from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.transfers import Transfers
 from commlens.analyzers.grouped import group_keys
+from commlens.analyzers.held import each
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
@@ -66,20 +67,25 @@ def usual_transfers(
     ranks: Sequence[RankFacts], exposed: Sequence[Exposed], transfers: Sequence[Transfers]
 ) -> list[Usual]:
     """The usual transfer of every group, operation and size with enough samples."""
+    found = each(partial(_usual_of, ranks=ranks, exposed=exposed), transfers)
+    return [usual for own in found for usual in own]
+
+
+def _usual_of(transfers: Transfers, ranks: Sequence[RankFacts], exposed: Sequence[Exposed]) -> list[Usual]:
+    """Of one communicator."""
+    matched, which = transfers.timed.matched, transfers.which
+    if not which.size:
+        return []
     found = []
-    for each in transfers:
-        matched, which = each.timed.matched, each.which
-        if not which.size:
-            continue
-        keys, first = group_keys([matched.op[which], matched.bytes[which]])
-        for key in range(first.size):
-            own = np.flatnonzero(keys == key)
-            size = int(matched.bytes[which[first[key]]])
-            if own.size >= _FEWEST and size > 0:
-                low, middle, high = np.percentile(each.ns[own], (25, 50, 75)) / 1e6
-                cost = _exposed_ms(ranks, exposed, each, which[own])
-                op = matched.ops[matched.op[which[first[key]]]]
-                found.append(Usual(matched.communicator, op, size, middle, low, high, own.size, cost))
+    keys, first = group_keys([matched.op[which], matched.bytes[which]])
+    for key in range(first.size):
+        own = np.flatnonzero(keys == key)
+        size = int(matched.bytes[which[first[key]]])
+        if own.size >= _FEWEST and size > 0:
+            low, middle, high = np.percentile(transfers.ns[own], (25, 50, 75)) / 1e6
+            cost = _exposed_ms(ranks, exposed, transfers, which[own])
+            op = matched.ops[matched.op[which[first[key]]]]
+            found.append(Usual(matched.communicator, op, size, middle, low, high, own.size, cost))
     return found
 
 
@@ -101,23 +107,43 @@ def _exposed_ms(
 def slow_groups(usual: Sequence[Usual]) -> list[Slow]:
     """Groups that take longer than their like, the costliest first."""
     alike: defaultdict[tuple[str, int, int, str | None, bool], list[Usual]] = defaultdict(list)
-    for each in usual:
-        alike[(each.op, each.bytes, *_shape(each.communicator))].append(each)
-    worst: dict[int, list[tuple[Usual, float, int]]] = defaultdict(list)
+    for one in usual:
+        alike[(one.op, one.bytes, *_shape(one.communicator))].append(one)
+    worst: dict[Hashable, list[tuple[Usual, float, int]]] = defaultdict(list)
     for peers in alike.values():
-        for each in peers:
-            others = [other for other in peers if other.communicator.members != each.communicator.members]
-            if not others:
+        together: defaultdict[Hashable, list[int]] = defaultdict(list)
+        for place, one in enumerate(peers):
+            together[one.communicator.members].append(place)
+        middle, high = _Middle([one.ms for one in peers]), _Middle([one.high_ms for one in peers])
+        for one in peers:
+            same = together[one.communicator.members]
+            if len(same) == len(peers):
                 continue
-            like = median_low([other.ms for other in others])  # of one fast and one slow peer the fast one
-            if each.ms > _SLOWER * like and each.low_ms > max(like, median_low([other.high_ms for other in others])):
-                worst[id(each.communicator)].append((each, like, len(others)))
+            like = middle.without(same)  # of one fast and one slow peer the fast one
+            if one.ms > _SLOWER * like and one.low_ms > max(like, high.without(same)):
+                worst[one.communicator.key].append((one, like, len(peers) - len(same)))
     slow = []
     for found in worst.values():
-        lost = sum(each.exposed_ms * (1 - like / each.ms) for each, like, _ in found)
-        each, like, peers_seen = max(found, key=lambda item: item[0].exposed_ms)
-        slow.append(Slow(each, like, peers_seen, lost))
-    return sorted(slow, key=lambda each: -each.lost_ms)
+        lost = sum(one.exposed_ms * (1 - like / one.ms) for one, like, _ in found)
+        one, like, peers_seen = max(found, key=lambda item: item[0].exposed_ms)
+        slow.append(Slow(one, like, peers_seen, lost))
+    return sorted(slow, key=lambda one: -one.lost_ms)
+
+
+class _Middle:
+    """Low medians of all values but some: thousands of groups are each compared with all the others."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        order = sorted(range(len(values)), key=lambda place: values[place])
+        self._ordered = [values[place] for place in order]
+        self._rank = {place: rank for rank, place in enumerate(order)}
+
+    def without(self, places: Sequence[int]) -> float:
+        """The low median of the values at other places, of which there is at least one."""
+        at = (len(self._ordered) - len(places) - 1) // 2
+        for rank in sorted(self._rank[place] for place in places):
+            at += rank <= at
+        return self._ordered[at]
 
 
 def common_place(slow: Sequence[Slow], usual: Sequence[Usual], places: dict[int, str]) -> str | None:
@@ -132,19 +158,16 @@ def common_place(slow: Sequence[Slow], usual: Sequence[Usual], places: dict[int,
     def of(communicator: Communicator) -> frozenset[str]:
         return frozenset(places[rank] for rank in communicator.members if rank in places)
 
-    slow_sets = [of(each.usual.communicator) for each in slow]
+    slow_sets = [of(one.usual.communicator) for one in slow]
     if len(slow_sets) < 2:
         return None
     shared = frozenset.intersection(*slow_sets)
-    slow_ids = {id(each.usual.communicator) for each in slow}
-    shapes = {_shape(each.usual.communicator) for each in slow}
+    slow_ids = {one.usual.communicator.key for one in slow}
+    shapes = {_shape(one.usual.communicator) for one in slow}
+    groups = {one.communicator.key: of(one.communicator) for one in usual if _shape(one.communicator) in shapes}
     for place in sorted(shared):
-        groups = {
-            id(each.communicator)
-            for each in usual
-            if _shape(each.communicator) in shapes and place in of(each.communicator) and len(of(each.communicator)) > 1
-        }
-        if groups and groups <= slow_ids:
+        there = {key for key, hosts in groups.items() if place in hosts and len(hosts) > 1}
+        if there and there <= slow_ids:
             return place
     return None
 

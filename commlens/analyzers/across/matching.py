@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commlens.analyzers.across.communicators import Communicator
+from commlens.analyzers.across.communicators import Communicator, rows_of
 from commlens.analyzers.across.order import align
 from commlens.analyzers.columns import Columns
 from commlens.analyzers.intervals import Ints, distinct
@@ -65,13 +65,42 @@ class Matched:
 
 def match(communicator: Communicator, ranks: Sequence[RankFacts]) -> Matched:
     """Match the rows of one communicator, by sequence number where every row has one, else by order."""
+    parts = [_part(ranks[position], communicator) for position in communicator.present]
+    if all((part.seq != MISSING).all() for part in parts):
+        rows, seq = by_sequence([part.rows for part in parts], [part.seq for part in parts])
+        return _matched(communicator, parts, rows, seq, BY_SEQUENCE, 1.0)
     columns = [ranks[position].columns for position in communicator.present]
-    seqs = [c.collectives["seq"][rows] for c, rows in zip(columns, communicator.rows, strict=True)]
-    if all((seq != MISSING).all() for seq in seqs):
-        rows, seq = by_sequence(communicator.rows, seqs)
-        return _matched(communicator, columns, rows, seq, BY_SEQUENCE, 1.0)
-    rows, confidence = align(communicator.rows, columns)
-    return _matched(communicator, columns, rows, np.full(rows.shape[1], MISSING), BY_ORDER, confidence)
+    rows, confidence = align([part.rows for part in parts], columns)
+    return _matched(communicator, parts, rows, np.full(rows.shape[1], MISSING), BY_ORDER, confidence)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What matching asks of one member's rows of a communicator, shape (own rows,) each; all copied.
+
+    Attributes:
+        rows: which of the rank's rows they are, ascending.
+        seq: their sequence numbers.
+        op: code of the operation in `ops`.
+        ops: the words.
+        alike: the size that every rank must share, MISSING where the operation has none.
+        bytes: message size.
+    """
+
+    rows: Ints
+    seq: Ints
+    op: Ints
+    ops: list[str]
+    alike: Ints
+    bytes: Ints
+
+
+def _part(facts: RankFacts, communicator: Communicator) -> _Part:
+    rows, columns = rows_of(facts, communicator), facts.columns
+    op, numbers = columns.words["op"], columns.collectives
+    return _Part(
+        rows, numbers["seq"][rows], op.codes[rows], op.words, alike_sizes(columns, rows), numbers["bytes"][rows]
+    )
 
 
 def by_sequence(rows: Sequence[Ints], seqs: Sequence[Ints]) -> tuple[Ints, Ints]:
@@ -105,29 +134,25 @@ def _place_among_equals(seq: Ints) -> Ints:
 
 
 def _matched(
-    communicator: Communicator, columns: Sequence[Columns], rows: Ints, seq: Ints, how: str, confidence: float
+    communicator: Communicator, parts: Sequence[_Part], rows: Ints, seq: Ints, how: str, confidence: float
 ) -> Matched:
-    ops = sorted({word for c in columns for word in c.words["op"].words})
+    ops = sorted({word for part in parts for word in part.ops})
     op, size = np.full(seq.size, MISSING, np.int64), np.full(seq.size, MISSING, np.int64)
     alike, conflict = np.full(seq.size, MISSING, np.int64), np.zeros(seq.size, bool)
-    for c, line in zip(columns, rows, strict=True):
+    for part, line in zip(parts, rows, strict=True):
         seen = line != MISSING
-        own_op = _codes(c, line, ops)
-        own_alike = _alike(c, line)
-        new = seen & (op == MISSING)
+        own = np.searchsorted(part.rows, line[seen])
+        own_op = np.array([*(ops.index(word) for word in part.ops), MISSING], np.int64)[part.op[own]]
+        own_alike, new = part.alike[own], op[seen] == MISSING
         if not communicator.point_to_point:
-            conflict |= seen & ~new & ((own_op != op) | ((own_alike != alike) & (alike != MISSING)))
-        op[new], alike[new], size[new] = own_op[new], own_alike[new], c.collectives["bytes"][line[new]]
+            differs = (own_op != op[seen]) | ((own_alike != alike[seen]) & (alike[seen] != MISSING))
+            conflict[seen] |= ~new & differs
+        first = np.flatnonzero(seen)[new]
+        op[first], alike[first], size[first] = own_op[new], own_alike[new], part.bytes[own[new]]
     return Matched(communicator, rows, seq, how, confidence, op, ops, size, conflict)
 
 
-def _codes(columns: Columns, line: Ints, ops: list[str]) -> Ints:
-    own = columns.words["op"]
-    table = np.array([*(ops.index(word) for word in own.words), MISSING], np.int64)
-    return table[own.codes[line]]
-
-
-def _alike(columns: Columns, line: Ints) -> Ints:
+def alike_sizes(columns: Columns, line: Ints) -> Ints:
     """The size that every rank must share, MISSING where the operation has none."""
     result = np.full(line.size, MISSING, np.int64)
     for word, name in _ALIKE.items():

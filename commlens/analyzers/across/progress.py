@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from commlens.analyzers.across.issued import recorded_members
 from commlens.analyzers.across.matching import BY_SEQUENCE, Matched
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -57,11 +60,13 @@ class Progress:
 
 def find_progress(ranks: Sequence[RankFacts], matched: Sequence[Matched]) -> tuple[Progress, ...]:
     """Progress in each communicator whose collectives carry sequence numbers."""
-    return tuple(_progress(ranks, each) for each in matched if each.how == BY_SEQUENCE)
+    return tuple(found for found in each(partial(_progress, ranks=ranks), matched) if found is not None)
 
 
-def _progress(ranks: Sequence[RankFacts], matched: Matched) -> Progress:
-    who, recorded = matched.communicator, {facts.rank for facts in ranks}
+def _progress(matched: Matched, ranks: Sequence[RankFacts]) -> Progress | None:
+    if matched.how != BY_SEQUENCE:
+        return None
+    who, recorded = matched.communicator, set(recorded_members(ranks, matched))
     found = {rank: RankProgress(rank, rank in recorded) for rank in who.members}
     for position, line in zip(who.present, matched.rows, strict=True):
         found[ranks[position].rank] = _rank_progress(ranks[position], line, matched.seq)

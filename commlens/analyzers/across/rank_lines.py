@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.matching import EVERYONE
+from commlens.analyzers.across.waits import Timed, Waits
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.held import each
+from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
@@ -41,18 +45,14 @@ def rank_lines(ranks: Sequence[RankFacts], joined: Joined) -> tuple[RankLine, ..
     """A line for every rank; per step, or per trace where no rank has steps."""
     count = len(ranks)
     caused, waited = np.zeros(count), np.zeros(count)
-    for position, (facts, own, parts) in enumerate(zip(ranks, joined.waits, joined.exposed, strict=True)):
-        waiting = np.maximum(own.wait_ns, 0)
-        still = parts.row_wait if facts.budget is not None else np.where(facts.analysed > 0, waiting, 0)
-        still = still if facts.steps.index.size else waiting
-        charged = (own.last != MISSING) & (own.last != position)
-        caused += np.bincount(own.last[charged], weights=still[charged], minlength=count)
-        waited[position] = still.sum()
+    found = each(_waited, range(count), ranks, joined.waits, joined.exposed)
+    for position, one in enumerate(found):
+        waited[position] = one.ns
+        caused[one.last] += one.charged_ns
     steps = [max(facts.steps.index.size, 1) * 1e6 for facts in ranks]
     last, all_of = _last(joined, count)
     extra = _imbalance(ranks)
-    timed = any((own.wait_ns != MISSING).any() for own in joined.waits)
-    known = timed and joined.clocks.refusal is None and count > 1
+    known = any(one.timed for one in found) and joined.clocks.refusal is None and count > 1
     return tuple(
         RankLine(
             rank=facts.rank,
@@ -67,14 +67,48 @@ def rank_lines(ranks: Sequence[RankFacts], joined: Joined) -> tuple[RankLine, ..
     )
 
 
+@dataclass(frozen=True)
+class _Waited:
+    """What one rank waited for.
+
+    Attributes:
+        ns: in all.
+        last: positions of the ranks that it waited for, distinct.
+        charged_ns: how long for each of them.
+        timed: whether any wait is known.
+    """
+
+    ns: int
+    last: Ints
+    charged_ns: Floats
+    timed: bool
+
+
+def _waited(position: int, facts: RankFacts, own: Waits, parts: Exposed) -> _Waited:
+    waiting = np.maximum(own.wait_ns, 0)
+    still = parts.row_wait if facts.budget is not None else np.where(facts.analysed > 0, waiting, 0)
+    still = still if facts.steps.index.size else waiting
+    charged = (own.last != MISSING) & (own.last != position)
+    caused: Floats = np.bincount(own.last[charged], weights=still[charged]).astype(np.float64)
+    last = np.flatnonzero(caused)
+    return _Waited(int(still.sum()), last, caused[last], bool((own.wait_ns != MISSING).any()))
+
+
 def _last(joined: Joined, count: int) -> tuple[Floats, Floats]:
     """Collectives that need everyone: in how many each rank was the last, and took part."""
     last, taken = np.zeros(count), np.zeros(count)
-    for timed in joined.timed:
-        own = timed.last[timed.matched.is_op(*EVERYONE) & (timed.last != MISSING)]
-        last += np.bincount(own, minlength=count)
-        taken[list(timed.matched.communicator.present)] += own.size
+    for present, whose, times in each(_lasts, joined.timed):
+        last[whose] += times
+        taken[list(present)] += times.sum()
     return last, taken
+
+
+def _lasts(timed: Timed) -> tuple[tuple[int, ...], Ints, Ints]:
+    """Positions of the members, of those that were last, and how often they were."""
+    own = timed.last[timed.matched.is_op(*EVERYONE) & (timed.last != MISSING)]
+    times = np.bincount(own)
+    whose = np.flatnonzero(times)
+    return timed.matched.communicator.present, whose, times[whose]
 
 
 def _imbalance(ranks: Sequence[RankFacts]) -> Floats | None:

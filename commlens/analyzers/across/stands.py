@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from commlens.analyzers.across.issued import is_word, issued_at_least, lines
 from commlens.analyzers.across.matching import BY_SEQUENCE, Matched
 from commlens.analyzers.across.signs import last_event_ns, last_sign_ns, normal_s
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -90,29 +92,42 @@ def find_stands(
     ranks: Sequence[RankFacts], matched: Sequence[Matched], infos: Mapping[int, Mapping[str, Any]]
 ) -> tuple[Stand, ...]:
     """Collectives under way at the end, of each communicator with sequence numbers that commlens itself recorded."""
-    found: list[Stand] = []
-    from_anyone = {facts.rank for facts in ranks if _receives_from_anyone(facts)}
-    for each in matched:
-        present = [ranks[position].who for position in each.communicator.present]
-        imported = any(who.imported and not who.dumped for who in present)
-        unsure = each.communicator.point_to_point and each.communicator.members[1] in from_anyone
-        if each.how == BY_SEQUENCE and not imported and not unsure:
-            found += _stands(ranks, each, infos)
-    return tuple(found)
+    anyone = each(_receives_from_anyone, ranks)
+    from_anyone = frozenset(facts.rank for facts, yes in zip(ranks, anyone, strict=True) if yes)
+    open_ = each(partial(_is_open, ranks=ranks, from_anyone=from_anyone), matched)
+    return tuple(stand for one, yes in zip(matched, open_, strict=True) if yes for stand in _stands(ranks, one, infos))
+
+
+def _is_open(matched: Matched, ranks: Sequence[RankFacts], from_anyone: frozenset[int]) -> bool:
+    """Whether some member may stand in a collective of a communicator of which that can be told."""
+    present = [ranks[position].who for position in matched.communicator.present]
+    imported = any(who.imported and not who.dumped for who in present)
+    unsure = matched.communicator.point_to_point and matched.communicator.members[1] in from_anyone
+    if matched.how != BY_SEQUENCE or imported or unsure:
+        return False
+    return any(True for _ in _waiting(ranks, matched, issued_at_least(ranks, matched)))
 
 
 def _stands(ranks: Sequence[RankFacts], matched: Matched, infos: Mapping[int, Mapping[str, Any]]) -> list[Stand]:
     known = issued_at_least(ranks, matched)
-    fewest = min(known.values(), default=MISSING)
     waits: defaultdict[int, list[Wait]] = defaultdict(list)
+    for facts, row, column in _waiting(ranks, matched, known):
+        waits[column].append(_wait(facts, row, infos.get(facts.rank, {})))
+    return [_stand(matched, column, own, known) for column, own in sorted(waits.items())]
+
+
+def _waiting(
+    ranks: Sequence[RankFacts], matched: Matched, known: Mapping[int, int]
+) -> Iterator[tuple[RankFacts, int, int]]:
+    """Members in a collective without end, their row of it and its column."""
+    fewest = min(known.values(), default=MISSING)
     for position, line in lines(matched):
         facts = ranks[position]
         if known[facts.rank] > matched.seq[line != MISSING].max():
             continue  # what it was in when it last wrote has ended since
         column = _first_open(facts, line, matched.seq, fewest)
         if column is not None:
-            waits[column].append(_wait(facts, int(line[column]), infos.get(facts.rank, {})))
-    return [_stand(matched, column, own, known) for column, own in sorted(waits.items())]
+            yield facts, int(line[column]), column
 
 
 def _stand(matched: Matched, column: int, waits: list[Wait], known: Mapping[int, int]) -> Stand:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
@@ -17,6 +17,9 @@ _SPIKE_STEPS = 0.2  # a stall is longer than this share of a step, and than _SPI
 _SPIKE_MEDIANS = 5
 _COSTLY = 0.1  # of a trace without steps only collectives with this share of the longest waiting count
 _FEWEST_COLLECTIVES = 3
+_MOST_TIERS = 3
+_APART = 0.25  # of the gap between late ranks and the others, that parts a tier among them from the rest of them
+_OTHERS = 2  # times as many ranks as a later tier must be left to compare it with
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,76 @@ def find_persistent(lateness: Lateness, samples: Ints) -> Late | None:
     samples = samples if lateness.unit == STEP else _costly(lateness, samples)
     if samples.size < (FEWEST_STEPS if lateness.unit == STEP else _FEWEST_COLLECTIVES):
         return None
-    table = lateness.wait_ns[:, samples]
-    usual = typical(table, axis=1)
+    usual = typical(lateness.wait_ns[:, samples], axis=1)
     order = np.argsort(usual, kind="stable")
     gaps = np.diff(usual[order])[: max(1, usual.size // 2)]
-    late = np.sort(order[: int(np.argmax(gaps)) + 1])
+    return _judged(lateness, samples, np.sort(order[: int(np.argmax(gaps)) + 1]))
+
+
+def find_tiers(lateness: Lateness, samples: Ints) -> list[Late]:
+    """Ranks that are always waited for, the latest first: behind a straggler may stand a slow host.
+
+    Of the ranks that `find_persistent` names, those that the rest of them wait for are a tier of their own; so are
+    those that the ranks left wait for, where they are few among these. Each tier is compared with the ranks in none:
+    what it costs and saves is as if no other tier were there.
+    """
+    first = find_persistent(lateness, samples)
+    if first is None or lateness.unit != STEP:
+        return [first] if first is not None else []
+    tiers: list[Ints] = []
+    left = np.arange(lateness.wait_ns.shape[0])
+    while len(tiers) < _MOST_TIERS and left.size > 1:
+        tier = left[_latest(_only(lateness, left), samples)]
+        few = tier.size * (1 + _OTHERS) <= left.size or np.isin(tier, first.positions).all()
+        if not tier.size or not few:
+            break
+        tiers.append(tier)
+        left = np.setdiff1d(left, tier)
+    others = np.setdiff1d(left, first.positions)
+    judged = (_judged_among(lateness, samples, tier, np.concatenate([tier, others])) for tier in tiers)
+    return [late for late in judged if late is not None]
+
+
+def _latest(lateness: Lateness, samples: Ints) -> Ints:
+    """The latest of the ranks that the others wait for; none where nobody is waited for."""
+    found = find_persistent(lateness, samples)
+    if found is None:
+        return np.zeros(0, np.int64)
+    late, usual = np.array(found.positions), np.median(lateness.wait_ns[:, samples], axis=1)
+    apart = _gap(usual, late)
+    while late.size > 1:
+        inner = find_persistent(_only(lateness, late), samples)
+        if inner is None or _gap(usual[late], np.array(inner.positions)) < _APART * apart:
+            break
+        late = late[list(inner.positions)]
+    return late
+
+
+def _gap(usual: Floats, late: Ints) -> float:
+    """Between the usual waiting of some ranks and that of the others."""
+    return float(np.delete(usual, late).min() - usual[late].max())
+
+
+def _judged_among(lateness: Lateness, samples: Ints, late: Ints, among: Ints) -> Late | None:
+    """As if there were no ranks but some."""
+    among = np.sort(among)
+    found = _judged(_only(lateness, among), samples, np.searchsorted(among, late))
+    return replace(found, positions=tuple(int(p) for p in late)) if found is not None else None
+
+
+def _only(lateness: Lateness, positions: Ints) -> Lateness:
+    return replace(lateness, wait_ns=lateness.wait_ns[positions])
+
+
+def _judged(lateness: Lateness, samples: Ints, late: Ints) -> Late | None:
+    """What some ranks cost the others; None where they are not late often enough, or may be so by chance."""
+    typical = np.median if lateness.unit == STEP else np.mean
+    table = lateness.wait_ns[:, samples]
+    ranks = table.shape[0]
     others = np.delete(table, late, axis=0)
     saved = others.min(axis=0) - table[late].min(axis=0)
     share, wins = float(saved.clip(0).sum() / max(np.abs(saved).sum(), 1.0)), int((saved > 0).sum())
-    if share < _PERSISTENT or _by_chance(wins, samples.size, late.size / usual.size) > _CHANCE:
+    if share < _PERSISTENT or _by_chance(wins, samples.size, late.size / ranks) > _CHANCE:
         return None
     part = samples.size / lateness.index.size if lateness.unit != STEP else 1.0
     return Late(
@@ -81,7 +145,7 @@ def find_persistent(lateness: Lateness, samples: Ints) -> Late | None:
         cost_ns=part * max(float(typical(others.mean(axis=0) - table[late].min(axis=0))), 0.0),
         saved_ns=part * max(float(typical(saved)), 0.0),
         share=wins / samples.size,
-        chance=_by_chance(wins, samples.size, late.size / usual.size),
+        chance=_by_chance(wins, samples.size, late.size / ranks),
         samples=samples,
         each_ns=saved,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from commlens.analyzers.across.clocks import Clocks
 from commlens.analyzers.across.costs import Cost, fit_cost
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.waits import Timed
+from commlens.analyzers.held import each, keep
 from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -62,16 +64,16 @@ class CostLine(Cost):
     basis: str
 
 
-def measured(ranks: Sequence[RankFacts], joined: Joined) -> tuple[Transfers, ...]:
+def measured(ranks: Sequence[RankFacts], joined: Joined) -> Sequence[Transfers]:
     """The transfers of each communicator, by the measure that its clocks allow."""
     any_steps = any(facts.steps.index.size for facts in ranks)
-    found = []
-    for timed in joined.timed:
-        ns, basis = _best(timed, joined.clocks)
-        chosen = (ns != MISSING) & (_analysed(ranks, timed) if any_steps else True)
-        which = np.flatnonzero(chosen)
-        found.append(Transfers(timed, which, ns[which], basis))
-    return tuple(found)
+    return keep(partial(_measured, ranks=ranks, clocks=joined.clocks, any_steps=any_steps), joined.timed)
+
+
+def _measured(timed: Timed, ranks: Sequence[RankFacts], clocks: Clocks, any_steps: bool) -> Transfers:
+    ns, basis = _best(timed, clocks)
+    which = np.flatnonzero((ns != MISSING) & (_analysed(ranks, timed) if any_steps else True))
+    return Transfers(timed, which, ns[which], basis)
 
 
 def _best(timed: Timed, clocks: Clocks) -> tuple[Ints, str]:
@@ -91,15 +93,18 @@ def _analysed(ranks: Sequence[RankFacts], timed: Timed) -> NDArray[np.bool_]:
 
 def cost_lines(transfers: Sequence[Transfers]) -> tuple[CostLine, ...]:
     """The cost of every group and operation whose transfers were measured."""
-    lines = []
-    for each in transfers:
-        matched = each.timed.matched
-        for code in distinct(matched.op[each.which]):
-            own = matched.op[each.which] == code
-            cost = fit_cost(matched.bytes[each.which][own], each.ns[own])
-            if cost is not None:
-                lines.append(_line(each, matched.ops[code], cost))
-    return tuple(lines)
+    return tuple(line for found in each(_costs, transfers) for line in found)
+
+
+def _costs(transfers: Transfers) -> list[CostLine]:
+    """Of one communicator."""
+    matched, which, lines = transfers.timed.matched, transfers.which, []
+    for code in distinct(matched.op[which]):
+        own = matched.op[which] == code
+        cost = fit_cost(matched.bytes[which][own], transfers.ns[own])
+        if cost is not None:
+            lines.append(_line(transfers, matched.ops[code], cost))
+    return lines
 
 
 def _line(transfers: Transfers, op: str, cost: Cost) -> CostLine:

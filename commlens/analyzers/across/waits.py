@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.across.clocks import Clocks
+from commlens.analyzers.across.communicators import Communicator
 from commlens.analyzers.across.matching import EVERYONE, Matched
 from commlens.analyzers.columns import small, tiny
 from commlens.analyzers.intervals import Ints, distinct
@@ -69,31 +70,83 @@ class Timed:
     last: Ints
 
 
-def find_waits(
-    ranks: Sequence[RankFacts], matched: Sequence[Matched], clocks: Clocks
-) -> tuple[tuple[Waits, ...], tuple[Timed, ...]]:
-    """Split every matched collective; where clocks are not joined only `shortest_ns` is known.
+@dataclass(frozen=True)
+class Shares:
+    """What each member of one communicator waited for, shape (members present, collectives) unless said; see `Waits`.
 
-    Returns:
-        One `Waits` a rank, and one `Timed` a communicator.
+    Attributes:
+        matched: which collectives they are.
+        known: where that can be told, shape (collectives,).
+        need_ns: see `Waits`; no matter where not known, as the next four.
+        wait_ns: likewise.
+        transfer_ns: likewise.
+        last: likewise.
+        last_row: likewise.
+        whole: where the smallest duration counts, shape (collectives,).
+        shortest_ns: it, shape (collectives,).
     """
-    waits = tuple(_unknown(facts.columns.collectives["seq"].size) for facts in ranks)
-    return waits, tuple(_split(ranks, each, clocks, waits) for each in matched)
+
+    matched: Matched
+    known: NDArray[np.bool_]
+    need_ns: Ints
+    wait_ns: Ints
+    transfer_ns: Ints
+    last: Ints
+    last_row: Ints
+    whole: NDArray[np.bool_]
+    shortest_ns: Ints
+
+
+def split(matched: Matched, ranks: Sequence[RankFacts], clocks: Clocks) -> tuple[Timed, Shares]:
+    """Split every collective of a communicator; where clocks are not joined only `shortest_ns` is known."""
+    members, count = matched.rows.shape
+    timed = Timed(matched, *(np.full(count, MISSING, np.int64) for _ in range(5)))
+    known, whole = np.zeros(count, bool), np.zeros(count, bool)
+    wide = (members, 0 if clocks.refusal else count)
+    need, wait, transfer = (np.full(wide, MISSING, np.int64) for _ in range(3))
+    last, last_row = (small(np.full(wide, MISSING)) for _ in range(2))
+    shares = Shares(matched, known, need, wait, transfer, last, last_row, whole, timed.shortest_ns)
+    width = max(1, _BLOCK // max(members, 1))
+    for start in range(0, count, width):
+        _split_block(_Block(ranks, matched, clocks, slice(start, start + width)), clocks, timed, shares)
+    return timed, shares
+
+
+def find_places(communicators: Sequence[Communicator], ranks: int) -> list[list[tuple[int, int]]]:
+    """For each rank the communicators that it is in, and its line there."""
+    places: list[list[tuple[int, int]]] = [[] for _ in range(ranks)]
+    for number, communicator in enumerate(communicators):
+        for line, position in enumerate(communicator.present):
+            places[position].append((number, line))
+    return places
+
+
+def gather_waits(facts: RankFacts, places: Sequence[tuple[int, int]], shares: Sequence[Shares]) -> Waits:
+    """What one rank waited for, of all its communicators.
+
+    Args:
+        facts: of the rank.
+        places: see `find_places`.
+        shares: of all communicators.
+    """
+    waits = _unknown(facts.columns.collectives["seq"].size)
+    for number, line in places:
+        share = shares[number]
+        rows = share.matched.rows[line]
+        waits.shortest_ns[rows[share.whole]] = share.shortest_ns[share.whole]
+        own = rows[share.known]
+        if not own.size:
+            continue
+        for name in ("need_ns", "wait_ns", "transfer_ns", "last", "last_row"):
+            getattr(waits, name)[own] = getattr(share, name)[line][share.known]
+        waits.whole[own] = int(share.matched.communicator.complete)
+    return waits
 
 
 def _unknown(rows: int) -> Waits:
     need, wait, transfer, shortest = (np.full(rows, MISSING, np.int64) for _ in range(4))
     last, last_row = (small(np.full(rows, MISSING)) for _ in range(2))
     return Waits(need, wait, transfer, last, last_row, shortest, tiny(np.full(rows, MISSING)))
-
-
-def _split(ranks: Sequence[RankFacts], matched: Matched, clocks: Clocks, waits: Sequence[Waits]) -> Timed:
-    members, count = matched.rows.shape
-    out = Timed(matched, *(np.full(count, MISSING, np.int64) for _ in range(5)))
-    width = max(1, _BLOCK // max(members, 1))
-    for start in range(0, count, width):
-        _split_block(_Block(ranks, matched, clocks, slice(start, start + width)), clocks, waits, out)
-    return out
 
 
 class _Block:
@@ -139,38 +192,33 @@ class _Block:
         whose = np.where(everyone | to_root, last, np.broadcast_to(lines, self.rows.shape))
         whose = np.where(from_root, np.broadcast_to(np.maximum(self.roots, 0), self.rows.shape), whose)
         need = np.take_along_axis(self.arrivals, whose, axis=0)
-        # A message may leave, or a root's data arrive, before the other side has come: then it was not waited for.
-        ended_before = ~everyone_waits & (need > self.arrivals + self.durations)
+        # A message may leave, or a root's data arrive, before the other side has come: then it was not waited for. A
+        # message that ends before it was sent shows the error of the clocks: all of its receive was waiting.
+        received = self.matched.communicator.point_to_point & (lines == 1)
+        ended_before = ~everyone_waits & ~received & (need > self.arrivals + self.durations)
         own = (need < self.arrivals) | ended_before
         return np.where(own, self.arrivals, need), np.where(own, lines, whose)
 
 
-def _split_block(block: _Block, clocks: Clocks, waits: Sequence[Waits], out: Timed) -> None:
-    known = block.answerable
+def _split_block(block: _Block, clocks: Clocks, out: Timed, shares: Shares) -> None:
+    known, part = block.answerable, block.part
     # A member that was not recorded may be the one that all waited for: then no time is known to be transfer.
-    whole = block.matched.whole[block.part] & block.sure & block.matched.communicator.complete
-    if whole.any():
-        shortest = block.durations.min(axis=0)[whole]
-        out.shortest_ns[block.part][whole] = shortest
-        for line, position in enumerate(block.present):
-            waits[position].shortest_ns[block.rows[line][whole]] = shortest
+    whole = block.matched.whole[part] & block.sure & block.matched.communicator.complete
+    shares.whole[part] = whole
+    out.shortest_ns[part][whole] = block.durations.min(axis=0)[whole] if whole.any() else 0
     if clocks.refusal or not known.any():
         return
+    shares.known[part] = known
     need, whose = block.needs()
     # A duration is of the rank's own clock, so the two parts make it up whatever the clocks are.
     wait = np.where(block.durations == MISSING, MISSING, np.clip(need - block.arrivals, 0, block.durations))
     transfer = np.where(block.durations == MISSING, MISSING, block.durations - wait)
     last = block.arrivals.argmax(axis=0)
     positions = np.array(block.present)
-    for line, position in enumerate(block.present):
-        own, target = block.rows[line][known], waits[position]
-        source = whose[line][known]
-        target.need_ns[own] = block.started[line][known] + (need - block.arrivals)[line][known]
-        target.wait_ns[own], target.transfer_ns[own] = wait[line][known], transfer[line][known]
-        target.last[own] = positions[source]
-        target.last_row[own] = block.rows[source, np.flatnonzero(known)]
-        target.whole[own] = int(block.matched.communicator.complete)
-    part = block.part
+    shares.need_ns[:, part] = block.started + (need - block.arrivals)
+    shares.wait_ns[:, part], shares.transfer_ns[:, part] = wait, transfer
+    shares.last[:, part] = positions[whose]
+    shares.last_row[:, part] = np.take_along_axis(block.rows, whose, axis=0)
     out.time_ns[part][known] = block.arrivals.max(axis=0)[known]
     out.skew_ns[part][known] = (block.arrivals.max(axis=0) - block.arrivals.min(axis=0))[known]
     out.last[part][known] = positions[last[known]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from commlens.analyzers.abstentions import name_ranks
+from commlens.analyzers.abstentions import left_out_words, name_ranks
 from commlens.analyzers.comparison.noise import FEWEST_STEPS
 from commlens.analyzers.comparison.side import Side
 from commlens.analyzers.report import Report
@@ -81,6 +81,9 @@ def _shortcomings(report: Report) -> Iterator[str]:
         yield f"has {run.steps.analyzed} steps: at least {FEWEST_STEPS} are needed to tell a change from noise"
     elif run.steps.analyzed and run.steps.analyzed < _FEW_STEPS:
         yield f"has {run.steps.analyzed} steps: below {_FEW_STEPS} intervals may be too narrow"
+    if run.ranks_sampled_out:
+        out = left_out_words(len(run.ranks_sampled_out), run.world_size, run.sampled_ranks)
+        yield f"is sampled: {out}; means are over the others"
     if coverage.dropped:
         yield f"lacks {coverage.dropped} collectives that the recorder had no room for"
     if coverage.truncated or coverage.damaged_ranks:

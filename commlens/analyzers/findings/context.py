@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.across.like import Usual, usual_transfers
 from commlens.analyzers.across.transfers import Transfers
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.contention import Contention
@@ -66,6 +67,11 @@ class Context:
         return float(np.median(np.concatenate(lengths))) / 1e6 if lengths else 0.0
 
     @cached_property
+    def usual(self) -> list[Usual]:
+        """The usual transfer of every group, operation and size."""
+        return usual_transfers(self.ranks, self.joined.exposed, self.transfers)
+
+    @cached_property
     def between_hosts(self) -> list[NDArray[np.bool_]]:
         """Which rows of each rank are of collectives between hosts, shape (rows,) each."""
         return between_hosts(self.ranks, self.joined)
@@ -92,6 +98,8 @@ class Context:
         """What could make any comparison of ranks wrong in this run."""
         if not self.missing:
             return ()
-        count = len(self.missing)
+        count, sampled = len(self.missing), self.run.get("sampled_ranks")
         which = f"{name_ranks(self.missing)} {'was' if count == 1 else 'were'} not recorded"
+        if sampled and count > 1:
+            which = f"{count:,} ranks were not recorded (COMMLENS_RANKS={sampled})"
         return (f"{which}: {'it' if count == 1 else 'one of them'} may be the rank that all wait for",)

@@ -57,7 +57,7 @@ def find_hangs(
 def _is_explained(ranks: Sequence[RankFacts], stand: Stand, disagreements: Sequence[Disagreement]) -> bool:
     """Whether the ranks disagreed in this communicator, here or before, and never went on together since."""
     return any(
-        each.matched.communicator is stand.matched.communicator
+        each.matched.communicator.key == stand.matched.communicator.key
         and each.seq <= stand.seq
         and (each.shift is not None or not _went_on(ranks, each, stand))
         for each in disagreements

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from commlens.analyzers.across.like import Slow, Usual, common_place, slow_groups, usual_transfers
+from commlens.analyzers.across.like import Slow, Usual, common_place, slow_groups
 from commlens.analyzers.across.peaks import efficiency, peak_time_ns
 from commlens.analyzers.findings.build import advice, severity
 from commlens.analyzers.findings.command import launch_line
@@ -31,7 +31,7 @@ _FAR_FROM_PEAK = 0.7  # efficiency below which a link is called slow
 
 def find_slow_links(context: Context) -> list[Finding]:
     """Groups slower than their like; where there is nothing to compare with, than their calibration."""
-    usual = usual_transfers(context.ranks, context.joined.exposed, context.transfers)
+    usual = context.usual
     slow = [each for each in slow_groups(usual) if each.lost_ms > 0]
     if slow and context.matters(sum(each.lost_ms for each in slow) / _sharing(slow)):
         return [_slow(context, slow, usual)]
@@ -57,8 +57,10 @@ def _slow(context: Context, slow: Sequence[Slow], usual: Sequence[Usual]) -> Fin
         what = f"the link of {'host ' if between else ''}{place}"
     else:
         ranks = tuple(sorted({rank for each in slow[:1] for rank in each.usual.communicator.members}))
-        apart = " and ".join(sorted({hosts[rank] for rank in members if rank in hosts}))
-        what = f"the link between hosts {apart}" if between else name_group(communicator)
+        apart = sorted({hosts[rank] for rank in members if rank in hosts})
+        what = f"the link between hosts {' and '.join(apart)}" if between else name_group(communicator)
+        if between and len(apart) > 2:
+            what = f"{name_group(communicator)}, between {len(apart)} hosts,"
     times = worst.usual.ms / worst.like_ms
     message = f"{worst.usual.op} of {size(worst.usual.bytes)}"
     evidence = [
@@ -128,7 +130,7 @@ def not_held_against_calibration(context: Context) -> tuple[Abstention, ...]:
     """Groups with a calibration that their transfers cannot be compared with; nothing where all can be."""
     if context.calibration is None:
         return ()
-    usual = usual_transfers(context.ranks, context.joined.exposed, context.transfers)
+    usual = context.usual
     left = sorted(
         {
             name_group(each.communicator)

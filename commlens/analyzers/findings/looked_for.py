@@ -14,6 +14,7 @@ LATE, SLOW, SMALL, UNEVEN = "late ranks", "slow groups", "small collectives", "u
 HANG = "hangs"
 LINKS = "full, damaged, bypassed and shared links"
 _BELOW = "see the end"
+ONLY_SUMS = "by sums, which show only those that are late all the time"
 
 # Every finding there is, and the kind of looking that would have found it; None: of the job's strategy, which takes
 # the time budget and the job's models.
@@ -67,6 +68,8 @@ def _late(report: Report) -> str | None:
     steps = report.run.steps.analyzed
     if _abstained(report, "stragglers"):
         return _BELOW
+    if report.aggregates is not None and report.aggregates.only:
+        return ONLY_SUMS
     if 0 < steps < FEWEST_STEPS and not report.run.imported:  # of those single collectives tell as well
         return f"{steps} step{'s' * (steps != 1)} of at least {FEWEST_STEPS}"
     joined = report.coverage.clock.refusal is None

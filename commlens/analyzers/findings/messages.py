@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commlens.analyzers.across.like import Usual, usual_transfers
+from commlens.analyzers.across.like import Usual
 from commlens.analyzers.findings.build import advice, severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.naming import name_group, size
@@ -16,7 +16,7 @@ _ONE_PACKET = 1500  # bytes that travel in one Ethernet frame: they have no band
 
 def find_small_collectives(context: Context) -> list[Finding]:
     """Many collectives that pay latency rather than bandwidth."""
-    usual = usual_transfers(context.ranks, context.joined.exposed, context.transfers)
+    usual = context.usual
     steps = max((facts.steps.index.size for facts in context.ranks), default=0)
     shared = [each for each in usual if each.op not in POINT_TO_POINT]
     if not shared or not steps:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+
+import numpy as np
 
 from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.across.causes import SLOW_TRANSFERS, UNKNOWN, Cause, find_cause
+from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.lateness import STEP, Lateness
-from commlens.analyzers.across.stragglers import Late, find_persistent, find_rotating, find_stalls, split_spikes
+from commlens.analyzers.across.stragglers import (
+    Late,
+    find_persistent,
+    find_rotating,
+    find_stalls,
+    find_tiers,
+    split_spikes,
+)
 from commlens.analyzers.counted.gpus import held_down
 from commlens.analyzers.findings.build import advice
 from commlens.analyzers.findings.context import LEAST_SHARE, Context
+from commlens.analyzers.held import each
+from commlens.analyzers.intervals import Ints
 from commlens.analyzers.numerals import plain
+from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.report import Evidence, Finding
 
 _LOOK = {
@@ -29,44 +44,66 @@ def find_stragglers(context: Context) -> list[Finding]:
         return []
     spikes, usual = split_spikes(lateness) if lateness.unit == STEP else (lateness.index[:0], lateness.index)
     found = []
-    persistent = find_persistent(lateness, usual)
-    straggler = None
-    if persistent is not None and _matters(context, lateness, persistent.saved_ns):
-        straggler = _straggler(context, lateness, persistent)
-    if straggler is not None:
-        found.append(straggler)
+    tiers = find_tiers(_but_for_slow_links(context, lateness), usual)
+    for number, late in enumerate(tiers):
+        straggler = _straggler(context, lateness, late, tiers[:number]) if _matters(lateness, late.saved_ns) else None
+        if straggler is not None:
+            found.append(straggler)
     if not lateness.exposed:  # waiting that may be hidden costs nothing that could be told
         return found
-    rotating = None if persistent is not None else find_rotating(lateness, usual)
-    if rotating is not None and _matters(context, lateness, rotating.saved_ns):
+    persistent = bool(tiers) or find_persistent(lateness, usual) is not None
+    rotating = None if persistent else find_rotating(lateness, usual)
+    if rotating is not None and _matters(lateness, rotating.saved_ns):
         found += _rotating(context, lateness, rotating)
     stalls = find_stalls(lateness, spikes)
-    if stalls is not None and _matters(context, lateness, stalls.saved_ns):
+    if stalls is not None and _matters(lateness, stalls.saved_ns):
         found += _stall(context, lateness, stalls)
     return found
 
 
-def _matters(context: Context, lateness: Lateness, ns: float) -> bool:
+def _matters(lateness: Lateness, ns: float) -> bool:
     return ns >= LEAST_SHARE * lateness.sample_ns
+
+
+def _but_for_slow_links(context: Context, lateness: Lateness) -> Lateness:
+    """Waiting as if no rank's transfers took longer than those of half the ranks.
+
+    A rank whose link is slow waits less and transfers longer, but works no longer than the others. One whose
+    transfers are shorter is left as it is: it may hide them better, and then nobody waits for what it does meanwhile.
+    """
+    if lateness.unit != STEP or not lateness.exposed:
+        return lateness
+    moved = np.array(each(partial(_transfer_ns, steps=lateness.index), context.ranks, context.joined.exposed))
+    usual = np.partition(moved, len(moved) // 2, axis=0)[len(moved) // 2]  # of two ranks neither is the slow one
+    return replace(lateness, wait_ns=lateness.wait_ns + (moved - usual).clip(0))
+
+
+def _transfer_ns(facts: RankFacts, own: Exposed, steps: Ints) -> Ints:
+    return np.asarray(own.transfer[np.searchsorted(facts.steps.index, steps)])
 
 
 def _cause(context: Context, lateness: Lateness, late: Late) -> Cause:
     return find_cause(context.ranks, context.joined, lateness, late)
 
 
-def _straggler(context: Context, lateness: Lateness, late: Late) -> Finding | None:
+def _straggler(context: Context, lateness: Lateness, late: Late, later: Sequence[Late]) -> Finding | None:
+    """Ranks that are always late; `later` are those that are waited for even longer."""
     cause = _cause(context, lateness, late)
     if cause.kind == SLOW_TRANSFERS:  # it is late because its links are slow: that is another finding's
         return None
+    if later and cause.kind == UNKNOWN:
+        return None
     who, unit = context.numbers(late.positions), lateness.unit
-    each, per = (lateness.per_step, STEP) if lateness.per_step else (1.0, unit)
+    samples, per = (lateness.per_step, STEP) if lateness.per_step else (1.0, unit)
     more = f", {plain(cause.ms)} ms more than on the others" if cause.kind != UNKNOWN else ""
     is_are = "is" if len(who) == 1 or _named(context, late).startswith("host") else "are"
     where = f" in {cause.where}" if cause.where else ""
     slowed, gpu = _slowed_gpu(context, late, cause)
+    before = name_ranks(context.numbers([p for tier in later for p in tier.positions])) if later else ""
+    but = f" but for {before}" if later else ""
     evidence = [
-        Evidence(f"other ranks wait for it, per {per}", round(late.cost_ns * each / 1e6, 3), "ms"),
-        Evidence(f"{unit}s in which it is last", round(100 * late.share, 1), "%"),
+        Evidence(f"other ranks wait for it{but}, per {per}", round(late.cost_ns * samples / 1e6, 3), "ms"),
+        Evidence(f"{unit}s in which it is last{but}", round(100 * late.share, 1), "%"),
         Evidence("probability of that by chance", float(f"{late.chance:.2g}"), ""),
         *([Evidence(f"{cause.kind}{where}", cause.ms, "ms")] if more else []),
         *gpu,
@@ -82,7 +119,10 @@ def _straggler(context: Context, lateness: Lateness, late: Late) -> Finding | No
         cause,
         ranks=who,
         confidence="high" if late.chance < 1e-3 and cause.kind != UNKNOWN and not context.missing else "medium",
-        wrong_if=("the ranks are meant to do different work, as in a pipeline",),
+        wrong_if=(
+            "the ranks are meant to do different work, as in a pipeline",
+            *((f"not wrong, but gains nothing alone: it counts once no other waits for {before}",) if later else ()),
+        ),
     )
 
 
@@ -138,16 +178,16 @@ def _stall(context: Context, lateness: Lateness, late: Late) -> list[Finding]:
     cause = _cause(context, lateness, late)
     if cause.kind == SLOW_TRANSFERS:
         return []
-    each = late.each_ns / 1e6
+    each_ms = late.each_ns / 1e6
     where = f" in {cause.where}" if cause.where else ""
     evidence = [
         Evidence("pauses", float(late.samples.size), "steps"),
-        Evidence("a rank waits in such a step, mean over ranks", round(float(each.mean()), 3), "ms"),
-        Evidence("the longest", round(float(each.max()), 3), "ms"),
+        Evidence("a rank waits in such a step, mean over ranks", round(float(each_ms.mean()), 3), "ms"),
+        Evidence("the longest", round(float(each_ms.max()), 3), "ms"),
         Evidence("pauses that are these ranks'", round(100 * late.share, 1), "%"),
         *_parts(cause),
     ]
-    often = f"{'once' if late.samples.size == 1 else f'{late.samples.size} times'}, {plain(float(each.mean()))} ms"
+    often = f"{'once' if late.samples.size == 1 else f'{late.samples.size} times'}, {plain(float(each_ms.mean()))} ms"
     pauses = "pauses" if len(late.positions) == 1 else "pause"
     title = f"{_named(context, late)} {pauses} now and then ({often}): {cause.kind}{where}"
     look = "look for what happens in those steps: garbage collection, checkpoints, evaluation, logging, throttling"

@@ -31,6 +31,7 @@ TIMES: Final = {
 SHARES: Final = ("overlap", "matched")
 COUNTS: Final = ("steps", "ranks", "dropped")
 ABSTENTIONS: Final = (
+    "aggregated-steps",
     "calibrated-links",
     "cost-model",
     "critical-path",
@@ -41,6 +42,7 @@ ABSTENTIONS: Final = (
     "missing-ranks",
     "outside-windows",
     "paused",
+    "sampled-ranks",
     "step-boundaries",
     "steps",
     "stragglers",

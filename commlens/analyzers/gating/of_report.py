@@ -11,6 +11,7 @@ from commlens.analyzers.gating.conditions import ABSTENTION, ANY, COUNTS, FINDIN
 from commlens.analyzers.gating.outcome import NO_BUDGET, PASSED, TRIPPED, UNJUDGED, Outcome
 from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Report
+from commlens.analyzers.unseen import unseen
 
 # With these, collectives may have cost more than the report says.
 _LOWER_BOUND: Final = ("unknown-ends", "unseen-collectives", "graph-replays")
@@ -75,8 +76,8 @@ def _unknown(condition: Condition, report: Report) -> str:
 
 def _gap(condition: Condition, report: Report) -> str | None:
     """Why a limit that was not passed may have been."""
-    if report.run.ranks_missing:
-        return f"nothing is known of {name_ranks(report.run.ranks_missing)}"
+    if unknown := unseen(report.run):
+        return unknown
     blind = [each.rank for each in report.time_budget.per_rank if each.exposed_ms is None]
     if blind and condition.metric in TIMES and condition.metric != "step":
         return f"there is no time budget of {name_ranks(blind)}"
@@ -109,8 +110,7 @@ def _found(condition: Condition, report: Report) -> Outcome:
     if found:
         said = "; ".join(each.title if condition.name == each.id else f"{each.id}: {each.title}" for each in found)
         return Outcome(condition.text, TRIPPED, said, float(len(found)))
-    if report.run.ranks_missing:
-        gap = f"nothing is known of {name_ranks(report.run.ranks_missing)}"
+    if gap := unseen(report.run):
         return Outcome(condition.text, UNJUDGED, f"not found in what was seen, but {gap}")
     obstacle = _blind(report) if condition.name == ANY else _not_looked_for(condition.name, report)
     if obstacle is not None:

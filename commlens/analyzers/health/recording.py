@@ -203,7 +203,7 @@ def _levels(
     return {
         "ranks": FAILURE if report.run.ranks_missing or cover.damaged_ranks else GOOD,
         "ending": _ending_level(endings, hung),
-        "collectives": GOOD if seen else FACT,
+        "collectives": GOOD if seen or report.aggregates is not None else FACT,
         "tables": GOOD if not cover.truncated else FACT if any(e.running for e in endings) else WARNING,
         "dropped": share_level(cover.dropped, cover.dropped + seen, 0, _LOST),
         "ends": share_level(cover.ends_unknown, seen, _LOST, 1.0),
@@ -243,7 +243,8 @@ def _hook_level(hooks: Sequence[Hook]) -> str:
 
 def _step_level(report: Report, running: bool) -> str:
     if not report.run.steps.analyzed:
-        return FACT if running else WARNING
+        only = report.aggregates is not None and report.aggregates.only
+        return FACT if running or only else WARNING
     return FACT if report.run.steps.how == INFERRED else GOOD
 
 

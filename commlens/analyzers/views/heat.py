@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.across.waits import Waits
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.pooled import step_of
 from commlens.analyzers.ranks import RankFacts
@@ -30,17 +33,42 @@ class Heat:
     caused: Floats
 
 
+@dataclass(frozen=True)
+class _Charged:
+    """One rank's waiting in its analysed steps, by who it waited for.
+
+    Attributes:
+        waited: ns, shape (steps of the rank,).
+        last: position of a rank that it waited for, shape (n,).
+        step: in which of its analysed steps, shape (n,).
+        ns: how long, shape (n,).
+    """
+
+    waited: Ints
+    last: Ints
+    step: Ints
+    ns: Floats
+
+
 def find_heat(ranks: Sequence[RankFacts], joined: Joined) -> Heat | None:
     """Of all ranks in their order; None where waiting cannot be told."""
-    if joined.clocks.refusal or len(ranks) < 2 or not any(facts.budget is not None for facts in ranks):
+    if joined.clocks.refusal or len(ranks) < 2:
         return None
-    numbers = np.unique(np.concatenate([facts.steps.index for facts in ranks]))
-    known = [position for position, facts in enumerate(ranks) if facts.budget is not None]
-    places = {position: np.searchsorted(numbers, ranks[position].steps.index) for position in known}
+    steps = each(_steps_with_budget, ranks)
+    if all(own is None for _, own in steps):
+        return None
+    numbers = np.unique(np.concatenate([index for index, _ in steps]))
+    places = {p: np.searchsorted(numbers, own) for p, (_, own) in enumerate(steps) if own is not None}
+    charged = _charges(ranks, joined)
     waited = np.full((len(ranks), numbers.size), np.nan)
-    for position, steps in places.items():
-        waited[position, steps] = joined.exposed[position].wait / 1e6
-    return Heat(numbers, waited, caused_by_step(ranks, joined, places, numbers.size))
+    for position, at in places.items():
+        waited[position, at] = charged[position].waited / 1e6
+    return Heat(numbers, waited, _caused(charged, places, numbers.size))
+
+
+def _steps_with_budget(facts: RankFacts) -> tuple[Ints, Ints | None]:
+    """A rank's analysed steps, and once more where it has a budget."""
+    return facts.steps.index, facts.steps.index if facts.budget is not None else None
 
 
 def caused_by_step(ranks: Sequence[RankFacts], joined: Joined, places: Mapping[int, Ints], count: int) -> Floats:
@@ -52,10 +80,28 @@ def caused_by_step(ranks: Sequence[RankFacts], joined: Joined, places: Mapping[i
         places: of the ranks that have a budget, by position: where in the result each of their analysed steps stands.
         count: steps of the result.
     """
-    caused = np.zeros(len(ranks) * count)
+    return _caused(_charges(ranks, joined), places, count)
+
+
+def _caused(charged: Sequence[_Charged], places: Mapping[int, Ints], count: int) -> Floats:
+    caused = np.zeros(len(charged) * count)
     for position, steps in places.items():
-        last, wait = joined.waits[position].last, joined.exposed[position].row_wait
-        rows = np.flatnonzero((wait > 0) & (last != MISSING) & (last != position))
-        keys = last[rows].astype(np.int64) * count + steps[step_of(ranks[position], rows)]
-        caused += np.bincount(keys, weights=wait[rows] / 1e6, minlength=caused.size)
-    return caused.reshape(len(ranks), count) / max(len(ranks) - 1, 1)
+        own = charged[position]
+        np.add.at(caused, own.last * count + steps[own.step], own.ns / 1e6)
+    return caused.reshape(len(charged), count) / max(len(charged) - 1, 1)
+
+
+def _charges(ranks: Sequence[RankFacts], joined: Joined) -> list[_Charged]:
+    """Of each rank: small, wherever its rows lie."""
+    return each(_charge, ranks, joined.waits, joined.exposed, range(len(ranks)))
+
+
+def _charge(facts: RankFacts, waits: Waits, exposed: Exposed, position: int) -> _Charged:
+    nothing = np.zeros(0, np.int64)
+    if facts.budget is None:
+        return _Charged(nothing, nothing, nothing, np.zeros(0))
+    last, wait, count = waits.last, exposed.row_wait, facts.steps.index.size
+    rows = np.flatnonzero((wait > 0) & (last != MISSING) & (last != position))
+    keys, at = np.unique(last[rows].astype(np.int64) * count + step_of(facts, rows), return_inverse=True)
+    own, step = np.divmod(keys, max(count, 1))
+    return _Charged(exposed.wait, own, step, np.bincount(at, weights=wait[rows]).astype(np.float64))

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.held import Held, each
 from commlens.analyzers.intervals import Intervals, Ints
+from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.stages import Examined
 from commlens.analyzers.views.lines import Line
 from commlens.analyzers.views.spans import RankSpans, rank_spans
@@ -21,6 +23,7 @@ from commlens.analyzers.views.states import (
     TRANSFER,
     UNSPLIT,
     WAIT,
+    RankStates,
     rank_states,
     recorded_between,
 )
@@ -94,37 +97,45 @@ class Timeline:
     """
 
     def __init__(self, examined: Examined) -> None:
-        joined, ranks = _drawn(examined), examined.ranks
+        outlines = each(_outline, examined.ranks)
+        joined = _drawn(examined.joined, outlines)
         self.examined = replace(examined, joined=joined)
         self.refusal = joined.clocks.refusal
-        self._states = [rank_states(facts, joined, position) for position, facts in enumerate(ranks)]
-        seen = [each for each in self._states if each.end_ns > each.begin_ns]
-        self.begin_ns = min((each.begin_ns for each in seen), default=0)
-        self.end_ns = max((each.end_ns for each in seen), default=0)
-        self.step_index, self.steps = self._find_steps()
-        self.unseen = sum(int((~facts.blocked.known).sum()) for facts in ranks)
-        self.rows = sum(facts.blocked.known.size for facts in ranks)
+        bounds = [joined.clocks.aligned(position, own.bounds) for position, own in enumerate(outlines)]
+        seen = [(int(begin), int(end)) for begin, end in bounds if end > begin]
+        self.begin_ns = min((begin for begin, _ in seen), default=0)
+        self.end_ns = max((end for _, end in seen), default=0)
+        self.step_index, self.steps = self._find_steps(outlines)
+        self.unseen = sum(own.unseen for own in outlines)
+        self.rows = sum(own.rows for own in outlines)
+        self._states = lru_cache(maxsize=None)(self._find_states)
         self._spans = lru_cache(maxsize=None)(self._find_spans)
+        if not isinstance(examined.ranks, Held):  # what lies here is made at once, of other ranks those that are shown
+            for position in range(len(outlines)):
+                self._states(position)
 
-    def _find_steps(self) -> tuple[Ints, Intervals]:
-        ranks, clocks = self.examined.ranks, self.examined.joined.clocks
-        found = [facts.steps.index for facts in ranks]
+    def _find_steps(self, outlines: Sequence[_Outline]) -> tuple[Ints, Intervals]:
+        clocks = self.examined.joined.clocks
+        found = [own.step_index for own in outlines]
         index = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
         starts = np.full(index.size, np.iinfo(np.int64).max)
         ends = np.full(index.size, np.iinfo(np.int64).min)
-        for position, facts in enumerate(ranks):
-            at = np.searchsorted(index, facts.steps.index)
-            np.minimum.at(starts, at, clocks.aligned(position, facts.steps.start_ns))
-            np.maximum.at(ends, at, clocks.aligned(position, facts.steps.end_ns))
+        for position, own in enumerate(outlines):
+            at = np.searchsorted(index, own.step_index)
+            np.minimum.at(starts, at, clocks.aligned(position, own.steps.starts))
+            np.maximum.at(ends, at, clocks.aligned(position, own.steps.ends))
         return index.astype(np.int64), Intervals(starts, ends)
 
+    def _find_states(self, position: int) -> RankStates:
+        return rank_states(self.examined.ranks[position], self.examined.joined, position)
+
     def _find_spans(self, position: int) -> RankSpans:
-        return rank_spans(self.examined.ranks, self.examined.joined, position, self._states[position].end_ns)
+        return rank_spans(self.examined.ranks, self.examined.joined, position, self._states(position).end_ns)
 
     def shares(self, lines: Sequence[Line], begin_ns: int, end_ns: int, bins: int) -> NDArray[np.float32]:
         """Share of each state, mean over each line's ranks, float32, shape (lines, states, bins)."""
         edges = np.linspace(0, end_ns - begin_ns, bins + 1).astype(np.int64) + begin_ns
-        found = [np.mean([self._states[p].shares(edges) for p in line.positions], axis=0) for line in lines]
+        found = [np.mean([self._states(p).shares(edges) for p in line.positions], axis=0) for line in lines]
         return np.stack(found) if found else np.zeros((0, len(STATES), bins), np.float32)
 
     def bars(self, lines: Sequence[Line], begin_ns: int, end_ns: int, most: int) -> Bars | None:
@@ -146,7 +157,7 @@ class Timeline:
 
     def _pieces(self, line: int, position: int, begin_ns: int, end_ns: int) -> list[tuple[Ints, ...]]:
         """Columns of `Bars`, of one rank."""
-        spans, states = self._spans(position), self._states[position]
+        spans, states = self._spans(position), self._states(position)
         at = spans.between(begin_ns, end_ns)
         start, need, end = spans.start_ns[at], spans.need_ns[at], spans.end_ns[at]
         split = spans.split[at] == 1
@@ -230,19 +241,49 @@ class Timeline:
         )
 
 
-def _drawn(examined: Examined) -> Joined:
+@dataclass(frozen=True)
+class _Outline:
+    """What of one rank is needed before any of its collectives is shown; times on its own clock, ns.
+
+    Attributes:
+        bounds: first and last time in its record, shape (2,).
+        step_index: its analysed steps.
+        steps: when each began and ended.
+        unseen: rows of which it is not known whether the rank stood still.
+        rows: of collectives.
+        machine: what shares a clock.
+    """
+
+    bounds: Ints
+    step_index: Ints
+    steps: Intervals
+    unseen: int
+    rows: int
+    machine: str
+
+
+def _outline(facts: RankFacts) -> _Outline:
+    return _Outline(
+        bounds=np.array(recorded_between(facts)),
+        step_index=facts.steps.index,
+        steps=Intervals(facts.steps.start_ns, facts.steps.end_ns),
+        unseen=int((~facts.blocked.known).sum()),
+        rows=int(facts.blocked.known.size),
+        machine=facts.who.machine,
+    )
+
+
+def _drawn(joined: Joined, outlines: Sequence[_Outline]) -> Joined:
     """Where clocks are not compared each host begins at its first record: they may be days apart."""
-    joined, ranks = examined.joined, examined.ranks
     if joined.clocks.refusal is None:
         return joined
-    bounds = [recorded_between(facts) for facts in ranks]
-    begins = [int(joined.clocks.aligned(p, np.array(bound))[0]) for p, bound in enumerate(bounds)]
+    begins = [int(joined.clocks.aligned(p, own.bounds)[0]) for p, own in enumerate(outlines)]
     first: dict[str, int] = {}
-    for facts, begin, (start, end) in zip(ranks, begins, bounds, strict=True):
-        if end > start:
-            first[facts.who.machine] = min(begin, first.get(facts.who.machine, begin))
+    for own, begin in zip(outlines, begins, strict=True):
+        if own.bounds[1] > own.bounds[0]:
+            first[own.machine] = min(begin, first.get(own.machine, begin))
     earliest = min(first.values(), default=0)
-    moved = np.array([earliest - first.get(facts.who.machine, earliest) for facts in ranks], np.int64)
+    moved = np.array([earliest - first.get(own.machine, earliest) for own in outlines], np.int64)
     return replace(joined, clocks=replace(joined.clocks, shift_ns=joined.clocks.shift_ns + moved))
 
 

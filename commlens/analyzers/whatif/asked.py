@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from commlens.analyzers.across.joined import Joined, join
 from commlens.analyzers.across.transfers import Transfers, measured
-from commlens.analyzers.ranks import RankFacts, rank_facts
+from commlens.analyzers.held import HERE, Engine
+from commlens.analyzers.ranks import RankFacts
+from commlens.analyzers.read_ranks import read_ranks
 from commlens.analyzers.whatif.altered import alter
 from commlens.analyzers.whatif.answers import Replayed, Scenario, WhatIf
 from commlens.analyzers.whatif.coefficients import Line
@@ -27,7 +30,6 @@ from commlens.analyzers.whatif.model import Model
 from commlens.analyzers.whatif.predicted import Baseline, predict, replay
 from commlens.analyzers.whatif.ready import GradientTimes, read_gradients
 from commlens.analyzers.whatif.recorded import recorded_model
-from commlens.analyzers.windows import unfit_steps
 from commlens.trace.changes import Change
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ def find_simulator(
     transfers: Sequence[Transfers],
     infos: Mapping[int, Mapping[str, Any]],
     missing: Sequence[int] = (),
-    gradients: Mapping[int, GradientTimes] | None = None,
+    gradients: Callable[[], Sequence[GradientTimes]] | None = None,
     calibration: Calibration | None = None,
 ) -> Simulator:
     """The simulator of a run.
@@ -104,12 +106,12 @@ def find_simulator(
         transfers: see `across.transfers.measured`.
         infos: rank.json of each rank.
         missing: ranks that were not recorded.
-        gradients: the table of gradients of each rank that has one.
+        gradients: reads the table of gradients of each rank.
         calibration: where the job's own transfers do not tell latency from bandwidth.
     """
     if refusal := no_model(ranks, joined, missing):
         return Simulator(None, refusal, ())
-    model = recorded_model(ranks, joined, transfers, infos, gradients, calibration)
+    model = recorded_model(ranks, joined, transfers, infos, gradients() if gradients else None, calibration)
     if isinstance(model, str):
         return Simulator(None, model, ())
     shared = crowded(ranks, infos)
@@ -118,14 +120,18 @@ def find_simulator(
     return Simulator(baseline, no_prediction(baseline), tuple(notes))
 
 
-def simulator_of(run: Run) -> Simulator:
+def simulator_of(run: Run, engine: Engine = HERE) -> Simulator:
     """The simulator of a recorded run."""
-    unfit = unfit_steps(rank.info for rank in run.ranks.values())
-    ranks = [rank_facts(run.ranks[number], unfit) for number in sorted(run.ranks)]
+    ranks = read_ranks(run, engine)
     infos = {number: rank.info for number, rank in run.ranks.items()}
-    gradients = {number: read_gradients(rank) for number, rank in run.ranks.items()}
     joined = join(ranks)
-    return find_simulator(ranks, joined, measured(ranks, joined), infos, run.missing, gradients, run.calibration)
+    transfers, tables = measured(ranks, joined), partial(gradient_tables, run, engine)
+    return find_simulator(ranks, joined, transfers, infos, run.absent, tables, run.calibration)
+
+
+def gradient_tables(run: Run, engine: Engine) -> Sequence[GradientTimes]:
+    """The table of gradients of each rank, ascending; empty ones where there are none."""
+    return engine.keep(read_gradients, [run.ranks[number] for number in sorted(run.ranks)])
 
 
 def what_if(simulator: Simulator, sets: Sequence[Sequence[Change]]) -> WhatIf:

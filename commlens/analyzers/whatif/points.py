@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.whatif.model import Point
 from commlens.analyzers.whatif.thread import NEVER, Thread
@@ -29,26 +30,27 @@ def issued(threads: Sequence[Thread], rows: Sequence[Ints]) -> Met:
         threads: of all ranks.
         rows: of each, shape (collectives, steps).
     """
-    times = [
-        thread.own_ns(thread.facts.columns.collectives["issued_ns"][own], thread.step[own])
-        for thread, own in zip(threads, rows, strict=True)
-    ]
+    times = each(_issued_own_ns, threads, rows)
     first = threads[0].facts.columns.collectives["issued_ns"][rows[0]]
     wall = first - threads[0].facts.steps.start_ns[threads[0].step[rows[0]]]
     points = [Point(place, waits=False) for place in range(rows[0].shape[0])]
     return Met(points, np.stack(times, axis=1), np.median(wall, axis=1))
 
 
+def _issued_own_ns(thread: Thread, rows: Ints) -> Floats:
+    return thread.own_ns(thread.facts.columns.collectives["issued_ns"][rows], thread.step[rows])
+
+
 def waited(threads: Sequence[Thread], rows: Sequence[Ints]) -> Met | str:
     """Where the threads wait for each collective that anybody waits for; why that cannot be told."""
     places = np.flatnonzero(threads[0].waiter[rows[0][:, 0]] != NEVER)
-    meetings = [_meeting(thread, own[places]) for thread, own in zip(threads, rows, strict=True)]
-    first = np.min([np.where(each.inside, each.lag, 2).min(axis=1) for each in meetings], axis=0)
-    last = np.max([np.where(each.inside, each.lag, -1).max(axis=1) for each in meetings], axis=0)
+    meetings = each(_meeting, threads, [own[places] for own in rows])
+    first = np.min([np.where(one.inside, one.lag, 2).min(axis=1) for one in meetings], axis=0)
+    last = np.max([np.where(one.inside, one.lag, -1).max(axis=1) for one in meetings], axis=0)
     if ((first != last) | (first < 0) | (first > 1)).any():
         return "a collective is waited for now in one step, now in another"
     # Waits of the last step may lie beyond the recording: they are as usual.
-    table = np.stack([_as_usual(each.own_ns, each.inside) for each in meetings], axis=1)
+    table = np.stack([_as_usual(one.own_ns, one.inside) for one in meetings], axis=1)
     wall = _median(meetings[0].wall_ns, meetings[0].inside)
     points = [Point(int(place), waits=True, lag=int(lag)) for place, lag in zip(places, first, strict=True)]
     return Met(points, table, wall)

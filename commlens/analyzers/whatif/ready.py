@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.whatif.buckets import Buckets, BucketSettings, Parameter
 from commlens.analyzers.whatif.thread import REDUCER, Thread
@@ -65,13 +67,14 @@ def interpolated_places(parameters: Sequence[Parameter], layout: Buckets, ranks:
 
 
 def measured_places(
-    threads: Sequence[Thread], times: Mapping[int, GradientTimes], parameters: int, count: int
+    threads: Sequence[Thread], times: Sequence[GradientTimes], model: int, parameters: int, count: int
 ) -> tuple[Floats, tuple[int, ...], str | None] | None:
     """Places from the recorded times, medians over the sampled backwards.
 
     Args:
         threads: of all ranks.
-        times: of each rank that has some.
+        times: of each of them.
+        model: number of the model.
         parameters: how many the model has.
         count: recorded buckets.
 
@@ -79,7 +82,7 @@ def measured_places(
         Places, shape (ranks, parameters), the order on the first rank, and why that cannot be relied on (None where
         it can); None where no rank has times of usual backwards.
     """
-    tables = [_sampled(thread, times.get(thread.facts.rank), parameters, count) for thread in threads]
+    tables = each(partial(_sampled, model=model, parameters=parameters, count=count), threads, times)
     if not tables[0].size:
         return None
     middle = np.stack([np.nanmedian(table, axis=0) if table.size else _like(tables) for table in tables])
@@ -98,9 +101,10 @@ def _stable(samples: Floats) -> bool:
     return bool((orders == orders[0]).mean() >= _AGREE)
 
 
-def _sampled(thread: Thread, times: GradientTimes | None, parameters: int, count: int) -> Floats:
+def _sampled(thread: Thread, times: GradientTimes, model: int, parameters: int, count: int) -> Floats:
     """Places in each sampled backward, shape (backwards, parameters); NaN where a parameter had none."""
-    if times is None or not times.ready_ns.size:
+    times = times.of(model)
+    if not times.ready_ns.size:
         return np.zeros((0, parameters))
     issued = thread.facts.columns.collectives["issued_ns"]
     rows = np.flatnonzero((thread.waiter == REDUCER) & (thread.step != MISSING))

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.across.matching import Matched
 from commlens.analyzers.across.stragglers import find_persistent, split_spikes
 from commlens.analyzers.across.transfers import Transfers
+from commlens.analyzers.across.waits import Waits, find_places
+from commlens.analyzers.grouped import Floats
+from commlens.analyzers.held import each, keep_parts
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
-from commlens.analyzers.whatif.links import Traffic, find_node, find_traffic
+from commlens.analyzers.whatif.links import Placed, Road, ends_ns, find_node, find_roads, placed
 from commlens.analyzers.whatif.model import Model
 from commlens.analyzers.whatif.nodes import BUFFERS as BUFFERS_PART
-from commlens.analyzers.whatif.nodes import Node
+from commlens.analyzers.whatif.nodes import Link, Node
 from commlens.analyzers.whatif.points import issued, waited
 from commlens.analyzers.whatif.ready import GradientTimes
 from commlens.analyzers.whatif.reduced import find_gradients
 from commlens.analyzers.whatif.sharded import find_units
-from commlens.analyzers.whatif.thread import BUFFERS, REDUCER, Thread, read_thread, usual_steps
+from commlens.analyzers.whatif.thread import BUFFERS, REDUCER, Thread, read_thread, rows_by_step, usual_steps
 from commlens.trace.calibration import Calibration
 from commlens.trace.schema import MISSING
 
@@ -34,7 +39,7 @@ def recorded_model(
     joined: Joined,
     transfers: Sequence[Transfers],
     infos: Mapping[int, Mapping[str, Any]],
-    gradients: Mapping[int, GradientTimes] | None = None,
+    gradients: Sequence[GradientTimes] | None = None,
     calibration: Calibration | None = None,
 ) -> Model | str:
     """The model of a run, or why there is none.
@@ -44,34 +49,50 @@ def recorded_model(
         joined: stage two of the same.
         transfers: see `transfers.measured`.
         infos: rank.json of each rank.
-        gradients: the table of gradients of each rank that has some.
+        gradients: the table of gradients of each rank.
         calibration: where the job's own transfers do not tell latency from bandwidth.
     """
-    traffic = find_traffic(joined, transfers, infos, calibration)
-    threads = [
-        read_thread(facts, traffic.ends_ns(place, waits.need_ns, facts.columns.collectives["completed_ns"]))
-        for place, (facts, waits) in enumerate(zip(ranks, joined.waits, strict=True))
-    ]
-    if isinstance(rows := usual_steps(threads), str):
-        return rows
-    if rows[0].shape[1] < FEWEST_STEPS:
-        return f"{rows[0].shape[1]} steps are alike on all ranks; it takes {FEWEST_STEPS} to simulate one"
-    rows = [own[:, _chosen(own.shape[1], len(ranks))] for own in rows]
+    roads = find_roads(joined, transfers, infos, calibration)
+    places = find_places([matched.communicator for matched in joined.matched], len(ranks))
+    of_rank = partial(_thread, matched=joined.matched, roads=roads)
+    threads, placed_rows = keep_parts(2, of_rank, ranks, joined.waits, places)
+    if isinstance(index := usual_steps(threads), str):
+        return index
+    if index.size < FEWEST_STEPS:
+        return f"{index.size} steps are alike on all ranks; it takes {FEWEST_STEPS} to simulate one"
+    rows = each(partial(rows_by_step, index=index[_chosen(index.size, len(ranks))]), threads)
     nodes: list[Node] = []
-    link, column = traffic.placed(rows)
+    link, column = (np.stack(found) for found in zip(*each(_taken, placed_rows, rows), strict=True))
     for place in range(rows[0].shape[0]):
         first = rows[0][place, 0]
         dtype, reduces = _word(ranks[0], "dtype", first), bool(threads[0].waiter[first] == REDUCER)
-        node = find_node(traffic, joined, link[:, place], column[:, place], dtype, reduces)
+        node = find_node(roads, joined, link[:, place], column[:, place], dtype, reduces)
         if isinstance(node, str):
             return node
         nodes.append(replace(node, part=BUFFERS_PART) if threads[0].waiter[first] == BUFFERS else node)
-    model = _assembled(threads, rows, nodes, traffic)
+    model = _assembled(threads, rows, nodes, tuple(road.link for road in roads))
     if isinstance(model, str):
         return model
     model = replace(model, late=_late(joined))
     model = find_units(model, threads, rows, infos)
-    return find_gradients(model, threads, rows, infos, gradients or {})
+    return find_gradients(model, threads, rows, infos, gradients)
+
+
+def _thread(
+    facts: RankFacts,
+    waits: Waits,
+    places: Sequence[tuple[int, int]],
+    matched: Sequence[Matched],
+    roads: Sequence[Road],
+) -> tuple[Thread, Placed]:
+    where = placed(facts.exposed_ns.size, places, matched)
+    ends = ends_ns(where, places, roads, waits.need_ns, facts.columns.collectives["completed_ns"])
+    return read_thread(facts, ends), where
+
+
+def _taken(where: Placed, rows: Ints) -> tuple[Ints, Ints]:
+    """Link and column of some rows of a rank."""
+    return where.link[rows], where.column[rows]
 
 
 def _word(facts: RankFacts, column: str, row: int) -> str:
@@ -94,7 +115,9 @@ def _late(joined: Joined) -> tuple[int, ...]:
     return late.positions if late is not None else ()
 
 
-def _assembled(threads: Sequence[Thread], rows: Sequence[Ints], nodes: list[Node], traffic: Traffic) -> Model | str:
+def _assembled(
+    threads: Sequence[Thread], rows: Sequence[Ints], nodes: list[Node], links: tuple[Link, ...]
+) -> Model | str:
     """Points by when the first rank's thread usually meets them."""
     calls, waits = issued(threads, rows), waited(threads, rows)
     if isinstance(waits, str):
@@ -102,13 +125,7 @@ def _assembled(threads: Sequence[Thread], rows: Sequence[Ints], nodes: list[Node
     points = [*calls.points, *waits.points]
     wall = np.concatenate([calls.wall_ns, waits.wall_ns])
     order = np.lexsort(([point.node for point in points], [point.waits for point in points], wall.tolist()))
-    steps = [thread.step[own_rows[0]] for thread, own_rows in zip(threads, rows, strict=True)]
-    whole = np.stack(
-        [t.own_ns(t.facts.steps.end_ns[s], s) for t, s in zip(threads, steps, strict=True)],
-    )
-    length = np.stack(
-        [t.facts.steps.end_ns[s] - t.facts.steps.start_ns[s] for t, s in zip(threads, steps, strict=True)]
-    )
+    whole, length = (np.stack(found) for found in zip(*each(_whole, threads, [own[0] for own in rows]), strict=True))
     low = np.concatenate([calls.own_ns, waits.own_ns])[order]
     low = np.concatenate([low, whole[None]])
     return Model(
@@ -118,5 +135,11 @@ def _assembled(threads: Sequence[Thread], rows: Sequence[Ints], nodes: list[Node
         high_ns=low,
         share=np.zeros(low.shape[:2]),
         nodes=tuple(nodes),
-        links=traffic.links,
+        links=links,
     )
+
+
+def _whole(thread: Thread, first: Ints) -> tuple[Floats, Ints]:
+    """Own time and length of the steps that some rows are in, ns."""
+    steps, which = thread.facts.steps, thread.step[first]
+    return thread.own_ns(steps.end_ns[which], which), steps.end_ns[which] - steps.start_ns[which]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.numerals import plain
 from commlens.analyzers.whatif.buckets import Buckets, BucketSettings, Parameter, buckets
@@ -29,7 +30,7 @@ def find_gradients(
     threads: Sequence[Thread],
     rows: Sequence[Ints],
     infos: Mapping[int, Mapping[str, Any]],
-    times: Mapping[int, GradientTimes],
+    times: Sequence[GradientTimes] | None = None,
 ) -> Model:
     """The model with what is known of the gradients that its collectives carry; as it is where there are none."""
     rounds = _rounds(model, threads[0], rows[0])
@@ -54,15 +55,14 @@ def _rounds(model: Model, thread: Thread, rows: Ints) -> list[list[int]]:
     """Collectives of gradients by backward."""
     reducing = [place for place, node in enumerate(model.nodes) if node.reduces]
     backward = thread.backward[rows[:, 0]]
-    return [[n for n in reducing if backward[n] == each] for each in dict.fromkeys(backward[reducing].tolist())]
+    return [[n for n in reducing if backward[n] == one] for one in dict.fromkeys(backward[reducing].tolist())]
 
 
 def _known(
-    ddp: Described, layout: Buckets, threads: Sequence[Thread], times: Mapping[int, GradientTimes], ratio: float
+    ddp: Described, layout: Buckets, threads: Sequence[Thread], times: Sequence[GradientTimes] | None, ratio: float
 ) -> Gradients:
     """When the gradients were ready, and what they take on the wire."""
-    own = {rank: table.of(ddp.number) for rank, table in times.items()}
-    found = measured_places(threads, own, len(ddp.parameters), len(layout))
+    found = None if times is None else measured_places(threads, times, ddp.number, len(ddp.parameters), len(layout))
     usual = as_they_come(layout, ddp.settings)
     place, order, refusal = found or (
         interpolated_places(ddp.parameters, usual, len(threads)),
@@ -113,10 +113,7 @@ def _item_bytes(parameters: Sequence[Parameter], layout: Buckets, ratio: float) 
 
 
 def _round(model: Model, threads: Sequence[Thread], rows: Sequence[Ints], own: Sequence[int]) -> Round:
-    begun = []
-    for thread, table in zip(threads, rows, strict=True):
-        backward = thread.backward_ns[thread.backward[table[own[0]]]]
-        begun.append(thread.own_ns(backward, thread.step[table[own[0]]]))
+    begun = each(_begun_ns, threads, [table[own[0]] for table in rows])
     launched: list[Floats] = [
         model.low_ns[place]
         for n in own
@@ -125,3 +122,8 @@ def _round(model: Model, threads: Sequence[Thread], rows: Sequence[Ints], own: S
     ]
     knots = np.stack([np.maximum(np.stack(begun), 0), *launched])
     return Round(np.maximum.accumulate(knots, axis=0))
+
+
+def _begun_ns(thread: Thread, rows: Ints) -> Floats:
+    """The thread's own time when the backwards began that some rows were issued in."""
+    return thread.own_ns(thread.backward_ns[thread.backward[rows]], thread.step[rows])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.columns import small, tiny
 from commlens.analyzers.grouped import Floats, group_keys
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Intervals, Ints, length_within, merge
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -113,44 +117,47 @@ def _place(times: Ints, windows: Intervals) -> Ints:
     return np.where((place >= 0) & (times < windows.ends[place]), place, MISSING)
 
 
-def usual_steps(threads: list[Thread]) -> list[Ints] | str:
-    """Rows of each rank by step, of the steps that every rank recorded and that are like most others.
-
-    Returns:
-        One table a rank, shape (collectives, steps); the first column's steps are the same on all. Why not, where
-        there is no such thing.
-    """
-    common = threads[0].facts.steps.index
-    for thread in threads[1:]:
-        common = np.intersect1d(common, thread.facts.steps.index)
-    tables = []
+def usual_steps(threads: Sequence[Thread]) -> Ints | str:
+    """Numbers of the steps that every rank recorded and that are like most others; why there are none."""
+    steps = threads[0].facts.steps.index
     for thread in threads:
-        places = np.searchsorted(thread.facts.steps.index, common)
-        tables.append(_signatures(thread, places))
+        steps = np.intersect1d(steps, thread.facts.steps.index)
+    tables = each(partial(_signatures, index=steps), threads)
     usual = [Counter(signatures).most_common(1)[0][0] for signatures in tables if signatures]
     if not usual:
         return "no step was recorded on every rank"
-    if not all(len(each) == len(usual[0]) for each in usual):
+    if not all(one.collectives == usual[0].collectives for one in usual):
         return "ranks issue different collectives in a step"
-    if not usual[0]:
+    if not usual[0].collectives:
         return "no collective is issued in a step"
-    clean = [n for n in range(common.size) if all(t[n] == u for t, u in zip(tables, usual, strict=True))]
+    clean = [n for n in range(steps.size) if all(t[n] == u for t, u in zip(tables, usual, strict=True))]
     if not clean:
         return "no step is like the usual one on every rank"
-    return [_rows(thread, common[clean]) for thread in threads]
+    return np.asarray(steps[clean])
 
 
-def _signatures(thread: Thread, places: Ints) -> list[bytes]:
+class _Signature(NamedTuple):
     """What tells steps of a rank apart: its collectives in order, their sizes, and who waits for them."""
+
+    collectives: int
+    digest: bytes
+
+
+def _signatures(thread: Thread, index: Ints) -> list[_Signature]:
     columns = thread.facts.columns
     words = [columns.words["group"].codes, columns.words["op"].codes, columns.collectives["bytes"], thread.waiter]
     tokens = group_keys([word.astype(np.int64) for word in words])[0]
     inside = thread.step != MISSING
+    places = np.searchsorted(thread.facts.steps.index, index)
     bounds = np.searchsorted(thread.step[inside], [places, places + 1])
     tokens = tokens[inside]
-    return [tokens[start:end].tobytes() for start, end in bounds.T]
+    return [
+        _Signature(int(end - start), blake2b(tokens[start:end].tobytes(), digest_size=16).digest())
+        for start, end in bounds.T
+    ]
 
 
-def _rows(thread: Thread, index: Ints) -> Ints:
+def rows_by_step(thread: Thread, index: Ints) -> Ints:
+    """Rows of a rank in some steps that are alike, shape (collectives, steps)."""
     places = np.searchsorted(thread.facts.steps.index, index)
     return np.stack([np.flatnonzero(thread.step == place) for place in places], axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from dash import dcc, html
@@ -58,6 +59,18 @@ def words(body: RenderableType) -> list[Any]:
     return [_block(block) for block in blocks(body)]
 
 
+def linked(body: RenderableType, addresses: Sequence[str | None]) -> list[Any]:
+    """What render made, the first cell of each row of its first table a link.
+
+    Args:
+        body: with a table.
+        addresses: of its rows in their order, None where a row has none.
+    """
+    found = blocks(body)
+    first = next(place for place, block in enumerate(found) if isinstance(block, Table))
+    return [_table(block, addresses) if place == first else _block(block) for place, block in enumerate(found)]  # type: ignore[arg-type]
+
+
 def _block(block: Block) -> Any:
     return _table(block) if isinstance(block, Table) else _line(block)
 
@@ -71,15 +84,15 @@ def _run(run: Words) -> html.Span | str:
     return html.Span(run.text, className=run.emphasis) if run.emphasis else run.text
 
 
-def _table(table: Table) -> html.Div:
+def _table(table: Table, addresses: Sequence[str | None] = ()) -> html.Div:
     head = [html.Thead(html.Tr([_head(text, table.numbers[place]) for place, text in enumerate(table.head)]))]
-    rows = [_row(table, row) for row in table.rows]
+    rows = [_row(table, row, address) for row, address in zip_longest(table.rows, addresses)]
     kind = "ruled" if table.head else "pairs" if len(table.numbers) == 2 and table.named else "plain"
     return html.Div(html.Table([*(head if table.head else []), html.Tbody(rows)], className=kind), className="scroll")
 
 
-def _row(table: Table, row: Sequence[Words]) -> html.Tr:
-    cells = [_cell(table, place, cell) for place, cell in enumerate(row)]
+def _row(table: Table, row: Sequence[Words], address: str | None = None) -> html.Tr:
+    cells = [_cell(table, place, cell, None if place else address) for place, cell in enumerate(row)]
     return html.Tr(cells, className=row_class(row[0].text) if table.named and row else "")
 
 
@@ -87,17 +100,24 @@ def _head(text: str, number: bool) -> html.Th:
     return html.Th(text.replace("\n", " "), scope="col", className="number" if number else "")
 
 
-def _cell(table: Table, place: int, cell: Words) -> html.Th | html.Td:
+def _cell(table: Table, place: int, cell: Words, address: str | None = None) -> html.Th | html.Td:
     classes = " ".join(each for each in ("number" if table.numbers[place] else "", cell.emphasis) if each)
     if table.named and place == 0 and cell.text:
-        return html.Th(cell.text, scope="row", className=classes)
+        shown = cell.text if address is None else dcc.Link(cell.text, href=address)
+        return html.Th(shown, scope="row", className=classes)
     return html.Td(cell.text, className=classes)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool], named: bool = True) -> html.Div:
-    """A table of plain cells."""
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers: Sequence[bool],
+    named: bool = True,
+    addresses: Sequence[str] = (),
+) -> html.Div:
+    """A table of plain cells; where there are addresses the first cell of each row is a link to its own."""
     cells = tuple(tuple(Words(cell) for cell in row) for row in rows)
-    return _table(Table(tuple(head), cells, tuple(numbers), named))
+    return _table(Table(tuple(head), cells, tuple(numbers), named), addresses)
 
 
 def question(title: str, asked: str, answer: str) -> html.Div:

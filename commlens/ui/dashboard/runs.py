@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from commlens.analyzers.held import HERE, Engine
 from commlens.analyzers.stages import Examined, examine
 from commlens.analyzers.views.heat import Heat, find_heat
 from commlens.analyzers.views.timeline import Timeline
@@ -19,6 +20,9 @@ from commlens.errors import CommlensError, RunNotFoundError
 from commlens.trace import open_run
 from commlens.trace.folders import read_info, runs_in
 from commlens.trace.schema import ALIVE_FILE, RUN_FILE
+from commlens.trace.storage.held import held_in
+from commlens.trace.storage.places import canonical, is_remote
+from commlens.trace.storage.remote import tree
 
 POLL_S: Final = 2.0
 MOST_LISTED: Final = 200
@@ -85,6 +89,7 @@ class Runs:
     Args:
         paths: run folders, folders of runs, or files of other profilers; folders with parts of one run belong
             together.
+        engine: where they are analysed.
 
     Attributes:
         unlisted: how many older runs of a folder there are besides.
@@ -93,7 +98,8 @@ class Runs:
         CommlensError: there is nothing at a path.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], engine: Engine = HERE) -> None:
+        self._engine = engine
         together, self.unlisted = _together(paths)
         self._entries = {entry.key: entry for entry in _entries(together)}
 
@@ -114,7 +120,7 @@ class Runs:
         with entry.lock:
             view = entry.view
             if view is None:
-                view = _read(entry)
+                view = _read(entry, self._engine)
                 entry.used_at = time.monotonic()  # reading may have taken longer than others were left alone
                 self._forget_others()
             return view
@@ -130,7 +136,7 @@ class Runs:
                 for entry in self._entries.values():
                     if (view := entry.view) is not None and view.growing and _due(entry, view):
                         # A mistake of ours in one run ends neither this thread nor the others' refreshing.
-                        _tell(entry, view, apart.submit(_read_again, entry).exception())
+                        _tell(entry, view, apart.submit(_read_again, entry, self._engine).exception())
 
     def _forget_others(self) -> None:
         kept = [entry for entry in self._entries.values() if entry.view is not None]
@@ -160,7 +166,7 @@ def _together(paths: Sequence[Path]) -> tuple[list[list[Path]], int]:
 def _add_part(found: dict[object, list[Path]], folder: Path) -> None:
     """A folder beside others of its run; one that holds the same ranks is a copy, and stands by itself."""
     others = found.setdefault(_identity(folder), [])
-    if folder.resolve() in {other.resolve() for other in others}:
+    if canonical(folder) in {canonical(other) for other in others}:
         return
     if _ranks(folder) & {name for other in others for name in _ranks(other)}:
         found.setdefault(folder, [folder])
@@ -169,14 +175,14 @@ def _add_part(found: dict[object, list[Path]], folder: Path) -> None:
 
 
 def _ranks(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("rank-*")}
+    return {files.path.name for files in held_in(folder).folders if files.path.name.startswith("rank-")}
 
 
 def _entries(together: Sequence[Sequence[Path]]) -> Iterator[_Entry]:
     """One entry a run; keys are distinct, and text that an address can hold."""
     taken: set[str] = set()
     for parts in together:
-        name = parts[0].resolve().name.encode(errors="replace").decode() or "run"
+        name = canonical(parts[0]).name.encode(errors="replace").decode() or "run"
         key = next(
             each for number in range(len(together) + 1) if (each := f"{name}~{number}" if number else name) not in taken
         )
@@ -193,22 +199,22 @@ def _identity(folder: Path) -> object:
     return name if isinstance(name, str) else folder
 
 
-def _read(entry: _Entry) -> View:
+def _read(entry: _Entry, engine: Engine) -> View:
     begun = time.monotonic()
     # Before reading: what is written meanwhile is seen the next time. What is not there, opening says better.
-    seen = _look(entry.paths) if all(path.exists() for path in entry.paths) else _Seen()
+    seen = _look(entry.paths) if all(is_remote(path) or path.exists() for path in entry.paths) else _Seen()
     entry.seen = seen.signature
     run = open_run(list(entry.paths))
     growing = run.info.get("imported") is None and any(_alive(rank.info) for rank in run.ranks.values())
     written_at = seen.written_ns / 1e9
-    view = View(entry.key, examine(run), entry.version + 1, time.time(), growing or not run.ranks, written_at)
+    view = View(entry.key, examine(run, engine), entry.version + 1, time.time(), growing or not run.ranks, written_at)
     _ = view.timeline, view.heat  # now, not when a page first asks for them
     entry.view, entry.version = view, view.version
     entry.took_s = time.monotonic() - begun
     return view
 
 
-def _read_again(entry: _Entry) -> None:
+def _read_again(entry: _Entry, engine: Engine = HERE) -> None:
     """What was read stays where the run cannot be read any more, and the page says so."""
     view = entry.view
     if view is None:  # let go meanwhile
@@ -216,7 +222,7 @@ def _read_again(entry: _Entry) -> None:
     try:
         seen = _look(entry.paths)
         if seen.signature != entry.seen or view.problem:
-            _read(entry)
+            _read(entry, engine)
         else:
             entry.view = view.again(written_at=seen.written_ns / 1e9)
     except (CommlensError, OSError) as error:
@@ -260,14 +266,23 @@ def _look(paths: Sequence[Path]) -> _Seen:
     """
     files = total = newest = alive = 0
     for path in paths:
-        if not path.exists():
-            raise RunNotFoundError(f"{path} is not there any more")
-        for file in path.glob("**/*") if path.is_dir() else [path]:
-            try:
-                found = file.stat()
-            except OSError:  # gone since it was listed
-                continue
-            alive = max(alive, found.st_mtime_ns)
-            if file.name != ALIVE_FILE:
-                files, total, newest = files + 1, total + found.st_size, max(newest, found.st_mtime_ns)
+        for name, size, modified_ns in _files(path):
+            alive = max(alive, modified_ns)
+            if name != ALIVE_FILE:
+                files, total, newest = files + 1, total + size, max(newest, modified_ns)
     return _Seen((files, total, newest), alive)
+
+
+def _files(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, bytes and time of each file at or below a path."""
+    if is_remote(path):
+        yield from ((each.path.name, each.size, each.modified_ns) for each in tree(path))
+        return
+    if not path.exists():
+        raise RunNotFoundError(f"{path} is not there any more")
+    for file in path.glob("**/*") if path.is_dir() else [path]:
+        try:
+            found = file.stat()
+        except OSError:  # gone since it was listed
+            continue
+        yield file.name, found.st_size, found.st_mtime_ns

@@ -1,11 +1,12 @@
 """Figures of a report: pure functions, Report -> plotly's Figure. plotly is loaded with the first one that is made.
 
 Where there is nothing to show a figure says in words why. `frame.alt` is its description in a sentence, `frame.empty`
-whether it only says why, `frame.marks` how much there is to draw (at most `frame.MOST_MARKS`).
+whether it only says why, `frame.marks` how much there is to draw (at most `frame.MOST_MARKS`). Above 64 ranks what is
+alike is drawn together (`commlens.analyzers.at_scale`).
 """
 
 from commlens.ui.figures.bandwidths import bandwidth as bandwidth
-from commlens.ui.figures.by_rank import rank_budgets as rank_budgets
+from commlens.ui.figures.by_band import rank_budgets as rank_budgets
 from commlens.ui.figures.by_rank import ranks as ranks
 from commlens.ui.figures.by_step import steps as steps
 from commlens.ui.figures.message_sizes import sizes as sizes

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from commlens.analyzers import Report
 from commlens.analyzers.across.transfers import CostLine
+from commlens.analyzers.at_scale.collective_kinds import CollectiveKind, collective_kinds
+from commlens.analyzers.at_scale.cost_kinds import cost_kinds
+from commlens.analyzers.at_scale.many import is_many
+from commlens.analyzers.at_scale.spread import Spread
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.collectives import BASIS
 from commlens.render.words import number, percent, size
@@ -33,21 +38,24 @@ _Key = tuple[str, str]  # group, operation
 def bandwidth(report: Report, measure: str = BUS) -> Figure:
     """Bandwidths of the collectives, GB/s, 1 GB = 1e9 bytes; a point is one group, operation and size.
 
+    Of many ranks a point is the median of all groups of a kind, with a line from the lowest to the highest.
+
     Args:
         report: of the run.
         measure: BUS or ALGORITHM, as nccl-tests define them.
     """
-    lines = [line for line in report.collectives if line.bytes and _rate(line, measure) is not None]
+    spreads = _spreads(report, measure) if is_many(report) else {}
+    lines = [line for line in spreads or report.collectives if line.bytes and _rate(line, measure) is not None]
     if not lines:
         return saying(report, "no bandwidth is known", "cost-model", "time-budget", "unknown-ends")
     kept = lines[:MOST_POINTS]
     several = len({line.group for line in kept}) > 1
     together = _series(kept)
-    fits = [cost for cost in report.cost_model if _drawn(cost)][:MOST_CURVES]
+    fits = [cost for cost in _costs(report) if _drawn(cost)][:MOST_CURVES]
     low, high = _range(kept)
     traces = [_curve(cost, measure, low, high, several) for cost in fits]
     for place, (name, own) in enumerate(together.items()):
-        traces += _points(name, own, place, measure, several)
+        traces += _points(name, own, place, measure, several, spreads)
     traces += _calibrated(kept, measure)
     layout: dict[str, Any] = {"shapes": [], "annotations": []}
     if len(fits) == 1:
@@ -67,6 +75,32 @@ def bandwidth(report: Report, measure: str = BUS) -> Figure:
     )
 
 
+def _spreads(report: Report, measure: str) -> dict[CollectiveLine, Spread | None]:
+    """A line for each kind of collectives, and how its bandwidth is spread over the groups."""
+    return {_typical(each): each.busbw_gb_s if measure == BUS else each.algbw_gb_s for each in collective_kinds(report)}
+
+
+def _typical(each: CollectiveKind) -> CollectiveLine:
+    """All groups of a kind as one line: medians of their bandwidths."""
+    shown_as = next((line for line in each.lines if (line.bandwidth_basis == BASIS) == each.bound), each.lines[0])
+    return replace(
+        shown_as,
+        group=f"{each.kind.name} x {len(each.lines):,}",
+        bytes=each.bytes,
+        count_per_step=each.count_per_step,
+        busbw_gb_s=None if each.busbw_gb_s is None else each.busbw_gb_s.median,
+        algbw_gb_s=None if each.algbw_gb_s is None else each.algbw_gb_s.median,
+    )
+
+
+def _costs(report: Report) -> Sequence[CostLine]:
+    """Fits; of many ranks the one of the median bandwidth for each kind of groups."""
+    if not is_many(report):
+        return report.cost_model
+    found = [(each.kind.name, each.typical) for each in cost_kinds(report)]
+    return [replace(cost, group=name) for name, cost in found if cost is not None]
+
+
 def _rate(line: CollectiveLine, measure: str) -> float | None:
     return line.busbw_gb_s if measure == BUS else line.algbw_gb_s
 
@@ -82,8 +116,15 @@ def _series(lines: Sequence[CollectiveLine]) -> dict[str, list[CollectiveLine]]:
     return found
 
 
-def _points(name: str, lines: list[CollectiveLine], place: int, measure: str, several: bool) -> Iterator[Trace]:
-    """Markers: filled where the transfer was measured, open where it is a lower bound."""
+def _points(
+    name: str,
+    lines: list[CollectiveLine],
+    place: int,
+    measure: str,
+    several: bool,
+    spreads: Mapping[CollectiveLine, Spread | None],
+) -> Iterator[Trace]:
+    """Markers: filled where the transfer was measured, open where it is a lower bound; with the spread of several."""
     colour, symbol = palette.series(place)
     for bound in (False, True):
         own = [line for line in lines if (line.bandwidth_basis == BASIS) == bound]
@@ -96,9 +137,24 @@ def _points(name: str, lines: list[CollectiveLine], place: int, measure: str, se
             "x": [line.bytes for line in own],
             "y": [_rate(line, measure) for line in own],
             "marker": {"size": 9, "color": colour, "symbol": "triangle-up-open" if bound else symbol},
-            "customdata": [_said(line, several) for line in own],
+            "customdata": [_said(line, several) + _spread(spreads.get(line)) for line in own],
             "hovertemplate": f"%{{customdata}}<br>{measure} {'at least ' * bound}%{{y:.4~g}} GB/s<extra></extra>",
+            **({"error_y": _whiskers([spreads.get(line) for line in own])} if spreads else {}),
         }
+
+
+def _spread(found: Spread | None) -> str:
+    if found is None or found.count < 2:
+        return ""
+    lowest = f"lowest {number(found.worst)} GB/s in group {shown(found.whose)}"
+    return f"<br>{found.count:,} groups: {lowest}, highest {number(found.best)}"
+
+
+def _whiskers(found: Sequence[Spread | None]) -> dict[str, Any]:
+    """From the lowest to the highest bandwidth of each kind."""
+    above = [0.0 if each is None else each.best - each.median for each in found]
+    below = [0.0 if each is None else each.median - each.worst for each in found]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 5}
 
 
 def _said(line: CollectiveLine, several: bool) -> str:

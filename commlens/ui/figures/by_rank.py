@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from commlens.analyzers import Report
 from commlens.analyzers.across.rank_lines import RankLine
-from commlens.analyzers.summary import RankBudget
+from commlens.analyzers.at_scale.many import MANY
+from commlens.analyzers.at_scale.rank_sets import Ranked, all_ranks, worst_ranks
 from commlens.render.words import milliseconds, percent
 from commlens.ui import palette
 from commlens.ui.figures.frame import Trace, axis, bars, figure, named, note, saying, shown
@@ -16,19 +17,25 @@ from commlens.ui.figures.time_budget import parts
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-MOST_RANKS = 64
+MOST_RANKS = MANY
 _LABELS = 32  # ranks named along the axis
 _HOSTS = 8  # that have room for their names
 _ROOM = 1.15  # of the highest bar, with names of hosts above it
-_Rank = tuple[RankBudget, RankLine]
 
 
-def ranks(report: Report) -> Figure:
-    """What each rank waits for others, and each other rank for it on average; ms per step, means over steps."""
-    known = [rank for rank in _all(report) if rank[1].wait_ms_per_step is not None]
+def ranks(report: Report, among: Collection[int] | None = None) -> Figure:
+    """What each rank waits for others, and each other rank for it on average; ms per step, means over steps.
+
+    Args:
+        report: of the run.
+        among: only these ranks; None for all.
+    """
+    known = [rank for rank in all_ranks(report, among) if rank[1].wait_ms_per_step is not None]
     if not known:
         return saying(report, "waits are not known", "wait-transfer-split", "stragglers", "time-budget")
-    worst = _worst(known, _trouble)
+    many = len(known) > MANY
+    worst = worst_ranks(known, MOST_RANKS) if many else _worst(known, _trouble)
+    which = "that wait, work or cause most" if many else "that wait or cause most"
     lines = [line for _, line in worst]
     per = "ms per step, means" if report.run.steps.analyzed else "ms over the whole trace"
     said = [_said(line) for line in lines]
@@ -43,13 +50,18 @@ def ranks(report: Report) -> Figure:
         barmode="group",
         bargap=0.25,
         showlegend=True,
-        **_by_rank(worst, len(known), per, "that wait or cause most", max(_trouble(rank) for rank in worst)),
+        **_by_rank(worst, len(known), per, which, max(_trouble(rank) for rank in worst)),
     )
 
 
-def rank_budgets(report: Report) -> Figure:
-    """Where the step of each rank goes, medians over its steps, ms."""
-    known = [rank for rank in _all(report) if rank[0].exposed_ms is not None]
+def rank_budgets(report: Report, among: Collection[int] | None = None) -> Figure:
+    """Where the step of each rank goes, medians over its steps, ms.
+
+    Args:
+        report: of the run.
+        among: only these ranks; None for all.
+    """
+    known = [rank for rank in all_ranks(report, among) if rank[0].exposed_ms is not None]
     if not known:
         return saying(report, "no rank has a time budget", "time-budget", "steps")
     worst = _worst(known, lambda rank: rank[0].exposed_ms or 0.0)
@@ -72,15 +84,11 @@ def rank_budgets(report: Report) -> Figure:
     )
 
 
-def _all(report: Report) -> list[_Rank]:
-    return list(zip(report.time_budget.per_rank, report.ranks, strict=True))
-
-
-def _trouble(rank: _Rank) -> float:
+def _trouble(rank: Ranked) -> float:
     return max(rank[1].wait_ms_per_step or 0.0, rank[1].caused_wait_ms_per_step or 0.0)
 
 
-def _worst(known: Sequence[_Rank], trouble: Any) -> list[_Rank]:
+def _worst(known: Sequence[Ranked], trouble: Any) -> list[Ranked]:
     """Those with most trouble, by number."""
     chosen = sorted(known, key=trouble, reverse=True)[:MOST_RANKS]
     return sorted(chosen, key=lambda rank: rank[0].rank)
@@ -91,7 +99,7 @@ def _of(kind: str, name: str, values: Sequence[float | None], said: Sequence[str
     return bars(kind, values, range(len(values)), name=name, customdata=list(said), hovertemplate=template)
 
 
-def _by_rank(worst: Sequence[_Rank], count: int, unit: str, which: str, highest: float) -> dict[str, Any]:
+def _by_rank(worst: Sequence[Ranked], count: int, unit: str, which: str, highest: float) -> dict[str, Any]:
     """Layout with a place for each rank, and what is not shown."""
     names = [str(budget.rank) for budget, _ in worst]
     places = named(range(len(names)), names, _LABELS)
@@ -110,7 +118,7 @@ def _by_rank(worst: Sequence[_Rank], count: int, unit: str, which: str, highest:
     return layout
 
 
-def _hosts(worst: Sequence[_Rank]) -> list[tuple[int, str]]:
+def _hosts(worst: Sequence[Ranked]) -> list[tuple[int, str]]:
     """Where the ranks of each host begin; nothing where there is one, or too many to be named, or they are mixed."""
     names = [line.host or "" for _, line in worst]
     starts = [(place, host) for place, host in enumerate(names) if not place or names[place - 1] != host]

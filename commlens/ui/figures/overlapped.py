@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from commlens.analyzers import Report
+from commlens.analyzers.at_scale.many import is_many
+from commlens.analyzers.at_scale.overlap_kinds import overlap_kinds
 from commlens.analyzers.overlap_lines import OverlapLine
 from commlens.render.words import number, percent, size
 from commlens.ui import palette
@@ -20,8 +22,12 @@ _ROW, _AROUND = 26, 110  # px
 
 
 def overlap(report: Report) -> Figure:
-    """Exposed and hidden time of each group, operation and bucket, ms per step; the longest exposed first."""
-    lines = [line for line in report.overlaps if line.exposed_ms_per_step or line.hidden_ms_per_step]
+    """Exposed and hidden time of each group, operation and bucket, ms per step; the longest exposed first.
+
+    Of many ranks alike groups are one bar, their mean.
+    """
+    told = [each.mean for each in overlap_kinds(report)] if is_many(report) else report.overlaps
+    lines = [line for line in told if line.exposed_ms_per_step or line.hidden_ms_per_step]
     if not lines:
         return saying(report, "no collective was exposed or hidden in the analysed steps", "time-budget", "steps")
     kept = lines[:MOST_LINES]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from commlens.analyzers import Report
 from commlens.analyzers.across.critical_path import OTHER, TRANSFER, UNMATCHED, UNSPLIT
+from commlens.analyzers.at_scale.many import is_many
+from commlens.analyzers.at_scale.path_hosts import path_hosts
 from commlens.analyzers.own_work import COPIES, GAPS, HOST_BOUND
 from commlens.analyzers.path_lines import CriticalPath, PathPart
 from commlens.render.path import kind_name
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 MOST_RANKS = 16
+MOST_HOSTS = 8
+_LEAST = 0.01  # of the path: hosts with less are put together
 _PARTS = 4  # named of each bar
 _ROW, _AROUND = 28, 110  # px
 _KINDS: Final = {
@@ -39,7 +43,7 @@ def critical_path(report: Report) -> Figure:
     path = report.critical_path
     if path is None or not path.step_ms:
         return saying(report, "the critical path is not known", "critical-path", "time-budget")
-    rows, more = _rows(path)
+    rows, more = _rows(path, _host_rows(report, path), MOST_HOSTS) if is_many(report) else _rows(path)
     kinds = list(path.by_kind)
     work = [kind for kind in kinds if kind not in _KINDS]
     traces = [_bars(kind, rows, path, work) for kind in kinds]
@@ -62,15 +66,24 @@ def critical_path(report: Report) -> Figure:
     )
 
 
-def _rows(path: CriticalPath) -> tuple[list[_Row], int]:
-    """The whole path, transfers, and the ranks that work most on it; how many others there are."""
+def _rows(path: CriticalPath, hosts: Sequence[_Row] = (), most: int = MOST_RANKS) -> tuple[list[_Row], int]:
+    """The whole path, transfers, hosts, and the ranks that work most on it; how many others there are."""
     own: defaultdict[int, list[PathPart]] = defaultdict(list)
     moved: list[PathPart] = []
     for part in path.parts:
         (moved if part.kind == TRANSFER else own[part.rank]).append(part)
     order = sorted(own, key=lambda rank: -sum(part.ms for part in own[rank]))
     rows = [("<b>whole path</b>", list(path.parts)), *([("between ranks", moved)] if moved else [])]
-    return [*rows, *((f"rank {rank}", own[rank]) for rank in order[:MOST_RANKS])], max(len(order) - MOST_RANKS, 0)
+    return [*rows, *hosts, *((f"rank {rank}", own[rank]) for rank in order[:most])], max(len(order) - most, 0)
+
+
+def _host_rows(report: Report, path: CriticalPath) -> list[_Row]:
+    """The hosts whose work is longest on the path, and the others together, so that nothing is left out."""
+    hosts = path_hosts(report)
+    first = [host for host in hosts[:MOST_HOSTS] if host.ms >= _LEAST * path.step_ms]
+    rest = [part for host in hosts[len(first) :] for part in host.parts]
+    found = [(shown(host.host, 20), list(host.parts)) for host in first]
+    return [*found, *([(f"{len(hosts) - len(first):,} more hosts", rest)] if rest else [])]
 
 
 def _bars(kind: str, rows: Sequence[_Row], path: CriticalPath, work: Sequence[str]) -> Trace:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import flask
 from dash import Dash, Input, Output, State, dcc, html
 
 from commlens.analyzers import Report
+from commlens.analyzers.at_scale.many import MANY
 from commlens.analyzers.health.recording import examine_health
 from commlens.render.checks import check_table
 from commlens.render.report import sections
@@ -44,7 +46,7 @@ def layout(view: View, query: Query, runs: Runs) -> list[Any]:
         html.Div(
             [
                 _labelled("table", dcc.Dropdown(list(_ORDER), name, id="data-table", clearable=False)),
-                _labelled("rank", dcc.Dropdown(ranks, rank, id="data-rank", clearable=False)),
+                _labelled("rank", _rank_field(ranks, rank)),
                 _labelled("column", dcc.Dropdown(list(TABLES[name]), query.get("column"), id="data-column")),
                 _labelled("is", dcc.Dropdown(list(OPERATORS), operator, id="data-is", clearable=False)),
                 _labelled("value", dcc.Input(query.get("value", ""), id="data-value", debounce=True, maxLength=200)),
@@ -66,6 +68,13 @@ def _health(view: View) -> list[Any]:
     return [html.Section([html.H2(part.title), *words(check_table(part.checks))]) for part in found]
 
 
+def _rank_field(ranks: Sequence[int], rank: int | None) -> Any:
+    """One of a list; of many ranks a number to type."""
+    if len(ranks) <= MANY:
+        return dcc.Dropdown(ranks, rank, id="data-rank", clearable=False)
+    return dcc.Input(rank, id="data-rank", type="number", min=ranks[0], max=ranks[-1], step=1, debounce=True)
+
+
 def _labelled(text: str, control: Any) -> html.Label:
     return html.Label([html.Span(text, className="dim"), control], className="labelled")
 
@@ -84,7 +93,7 @@ def _rows(view: View, query: Query, page: int) -> tuple[list[Any], int]:
     """A page of rows, and its number, which is less where there are not so many."""
     rank = _rank(view, query)
     if rank is None:
-        return [nothing("No rank can be read.")], 0
+        return [nothing(_no_rank(view, query))], 0
     try:
         found = chosen_rows(rank, query["table"], _filter(query))
     except RowsError as error:
@@ -98,6 +107,17 @@ def _rows(view: View, query: Query, page: int) -> tuple[list[Any], int]:
     numbers = [not _is_text(field.type) for field in part.schema]
     told = f"rows {begin + 1:,} to {begin + part.num_rows:,} of {found.num_rows:,}"
     return [html.P(told, className="dim"), table(part.schema.names, rows, numbers, named=False)], page
+
+
+def _no_rank(view: View, query: Query) -> str:
+    """Why there are no rows."""
+    ranks = sorted(view.examined.run.ranks)
+    asked = query.get("rank", "")
+    return (
+        f"Of rank {asked} nothing can be read; ranks go from {ranks[0]} to {ranks[-1]}."
+        if ranks and asked.isdecimal()
+        else "No rank can be read."
+    )
 
 
 def _rank(view: View, query: Query) -> Rank | None:

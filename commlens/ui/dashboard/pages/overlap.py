@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from dash import Dash, html
 
 from commlens.analyzers import Report
+from commlens.analyzers.at_scale.many import is_many
+from commlens.analyzers.at_scale.overlap_kinds import overlap_kinds
+from commlens.analyzers.overlap_lines import OverlapLine
 from commlens.render.words import milliseconds, number, percent, size
 from commlens.ui import figures
-from commlens.ui.dashboard.address import Query
+from commlens.ui.dashboard.address import Query, write_query
+from commlens.ui.dashboard.choice import group_address
 from commlens.ui.dashboard.components import chart, nothing, question, table
 from commlens.ui.dashboard.runs import Runs, View
 
@@ -25,8 +30,24 @@ def layout(view: View, query: Query, runs: Runs) -> list[Any]:
         question(TITLE, QUESTION, _answer(report)),
         chart(figures.overlap(report)),
         chart(figures.steps(report)),
-        _lines(report),
+        *(_together(view, query) if is_many(report) else [_lines(report, report.overlaps)]),
     ]
+
+
+def _together(view: View, query: Query) -> list[Any]:
+    """Alike groups on one line, each with the address that shows the single ones; these where one was asked for."""
+    report, key = view.examined.report, view.key
+    found = overlap_kinds(report)
+    if not found:
+        return [_lines(report, ())]
+    here = [f"/{NAME}{write_query({'run': key, 'kind': each.key})}" for each in found]
+    parts = [html.H2("Alike groups together, means over them"), _lines(report, [each.mean for each in found], here)]
+    one = next((each for each in found if each.key == query.get("kind")), None)
+    if one is None:
+        return [nothing("A kind of groups is a link to its single groups."), *parts]
+    ranks = [group_address("ranks", key, line.group) for line in one.lines]
+    head = html.H2(f"Single groups: {one.mean.op}, {one.kind.name}")
+    return [head, _lines(report, one.lines, ranks), *parts]
 
 
 def _answer(report: Report) -> str:
@@ -39,7 +60,7 @@ def _answer(report: Report) -> str:
     )
 
 
-def _lines(report: Report) -> Any:
+def _lines(report: Report, lines: Sequence[OverlapLine], addresses: Sequence[str] = ()) -> Any:
     if not report.overlaps:
         return nothing("No collective was issued in an analysed step.")
     head = ["group", "operation", "bucket", "size", "a step", "exposed ms", "of it wait ms", "hidden ms", "overlap"]
@@ -55,11 +76,12 @@ def _lines(report: Report) -> Any:
             milliseconds(line.hidden_ms_per_step),
             percent(line.overlap),
         ]
-        for line in report.overlaps[:_MOST]
+        for line in lines[:_MOST]
     ]
-    more = len(report.overlaps) - _MOST
-    left = f"The {_MOST} longest exposed of {len(report.overlaps)}; all of them with commlens report --format json."
-    return html.Div([table(head, rows, [False, False, *[True] * 7]), *([nothing(left)] if more > 0 else [])])
+    more = len(lines) - _MOST
+    left = f"The {_MOST} longest exposed of {len(lines)}; all of them with commlens report --format json."
+    shown = table(head, rows, [False, False, *[True] * 7], addresses=addresses[:_MOST])
+    return html.Div([shown, *([nothing(left)] if more > 0 else [])])
 
 
 def register(app: Dash, runs: Runs) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, State, ctx, html, no_update
 
-from commlens.analyzers.views.lines import ORDERS, Lines, pick_lines
+from commlens.analyzers.at_scale.many import MANY
+from commlens.analyzers.views.lines import BY_GROUP, Lines, orders, pick_lines
 from commlens.analyzers.views.timeline import CollectiveDetail, Timeline
 from commlens.render.words import counted, milliseconds, number, percent, size
 from commlens.trace.schema import MISSING
 from commlens.ui import figures
 from commlens.ui.dashboard.address import Query, merged, one_of, whole, write_query
+from commlens.ui.dashboard.choice import find_choice, ranks_field
 from commlens.ui.dashboard.components import chart, nothing, question, table
-from commlens.ui.dashboard.pages.ranks import NAMES
+from commlens.ui.dashboard.pages.ranks import clicked_line, order_field
 from commlens.ui.dashboard.runs import Runs, View
 from commlens.ui.figures.timeline import Window, timeline
 
@@ -29,14 +31,15 @@ def layout(view: View, query: Query, runs: Runs) -> list[Any]:
     times, report = view.timeline, view.examined.report
     if times.end_ns <= times.begin_ns:
         return [question(TITLE, QUESTION, "Nothing with a time was recorded."), chart(figures.steps(report))]
-    order = one_of(query, "order", ORDERS)
+    order = _order(view, query)
     selected = _selected(query)
-    shown, close, left = _drawn(view, _window(times, query), order, selected)
+    shown, close, left = _drawn(view, _window(times, query), query, selected)
     return [
         question(TITLE, QUESTION, _answer(view)),
         html.Div(
             [
-                dcc.RadioItems(id="timeline-order", options=NAMES, value=order, inline=True, className="radio"),
+                order_field(report, order, "timeline-order", without=BY_GROUP),
+                ranks_field(report, query, "timeline-chosen"),
                 html.Button("previous step", id="timeline-previous"),
                 html.Button("next step", id="timeline-next"),
                 html.Button("zoom in", id="timeline-in"),
@@ -116,8 +119,21 @@ def _selected(query: Query) -> tuple[int, int] | None:
     return None if communicator is None or place is None else (communicator, place)
 
 
-def _drawn(view: View, window: Window, order: str, selected: tuple[int, int] | None) -> tuple[Any, bool, Lines]:
-    lines = pick_lines(view.examined.report, order)
+def _order(view: View, query: Query) -> str:
+    """Hosts and ranks only: a group of a thousand ranks on one line would be read whole."""
+    return one_of(query, "order", tuple(each for each in orders(view.examined.report) if each != BY_GROUP))
+
+
+def _lines(view: View, query: Query) -> Lines:
+    """The worst ranks, or those that were asked for."""
+    report = view.examined.report
+    choice = find_choice(report, query.get("ranks"))
+    found = pick_lines(report, _order(view, query), choice.most(report), choice.among)
+    return Lines(found.lines, " ".join(each for each in (choice.told, found.left_out) if each))
+
+
+def _drawn(view: View, window: Window, query: Query, selected: tuple[int, int] | None) -> tuple[Any, bool, Lines]:
+    lines = _lines(view, query)
     shown, close = timeline(view.timeline, lines.lines, window, selected)
     return shown, close, lines
 
@@ -155,7 +171,7 @@ def _parts(times: Timeline, found: CollectiveDetail) -> Any:
     def ms(value: int | None) -> str:
         return milliseconds(None if value is None else value / 1e6)
 
-    parts = sorted(found.parts, key=lambda part: -(part.started_ns or 0))[:64]
+    parts = sorted(found.parts, key=lambda part: -(part.started_ns or 0))[:MANY]
     rows = [
         [
             f"rank {part.rank}",
@@ -171,7 +187,8 @@ def _parts(times: Timeline, found: CollectiveDetail) -> Any:
         for part in parts
     ]
     head = ["rank", "host", "issued", "arrived", "completed", "wait ms", "transfer ms", "exposed ms", ""]
-    more = [nothing(f"64 of {len(found.parts)}, those that came last")] if len(found.parts) > 64 else []
+    left = f"{MANY} of {len(found.parts):,}, those that came last"
+    more = [nothing(left)] if len(found.parts) > MANY else []
     apart = [nothing("Times are of each rank's own clock: not to be compared.")] if times.refusal else []
     return html.Div([*apart, table(head, rows, [False, False, *[True] * 6, False]), *more])
 
@@ -183,12 +200,15 @@ def register(app: Dash, runs: Runs) -> None:
         Output("timeline-figure", "figure"),
         Output("timeline-told", "children"),
         Output("timeline-detail", "children"),
+        Output("timeline-chosen", "value"),
+        Output("timeline-order", "value"),
         Output("link", "data", allow_duplicate=True),
         Input("timeline-figure", "relayoutData"),
         Input("timeline-figure", "clickData"),
         Input("timeline-steps", "clickData"),
         Input("timeline-steps", "selectedData"),
         Input("timeline-order", "value"),
+        Input("timeline-chosen", "value"),
         *(Input(f"timeline-{name}", "n_clicks") for name in ("previous", "next", "in", "out", "all")),
         State("run", "value"),
         State("address", "search"),
@@ -201,33 +221,41 @@ def register(app: Dash, runs: Runs) -> None:
         step: dict[str, Any] | None,
         brushed: dict[str, Any] | None,
         order: str,
+        named: str | None,
         *rest: Any,
     ) -> Any:
         if len(ctx.triggered) == len(ctx.inputs):  # the page was put there: it shows what its address says
-            return (no_update,) * 4
+            return (no_update,) * 6
         key, search, link = rest[5:]
         view = runs.view(key)
-        times, query = view.timeline, merged(search, link, key)
+        times, query = view.timeline, {**merged(search, link, key), "order": order, "ranks": named or ""}
         now, cause = _window(times, query), ctx.triggered[0]["prop_id"]
-        selected = _selected(query)
+        selected, host = _selected(query), None
         if cause == "timeline-figure.clickData":
-            selected = _clicked(clicked)
-            if selected is None:
-                return (no_update,) * 4
+            host = clicked_line(_lines(view, query), clicked, order)
+            if host is not None:
+                query = {**query, "order": orders(view.examined.report)[0], "ranks": host}
+            else:
+                selected = _clicked(clicked)
+            if host is None and selected is None:
+                return (no_update,) * 6
         window = _moved(times, now, cause, layout, step, brushed)
         if window is None:
-            return (no_update,) * 4
-        order = one_of({"order": order}, "order", ORDERS)
-        shown, close, lines = _drawn(view, window, order, selected)
+            return (no_update,) * 6
+        order, text = _order(view, query), query["ranks"]
+        shown, close, lines = _drawn(view, window, query, selected)
         said = {
             "run": key,
             "order": order,
+            "ranks": text,
             "from": window.begin_ns - times.begin_ns,
             "to": window.end_ns - times.begin_ns,
             "communicator": selected[0] if selected else None,
             "place": selected[1] if selected else None,
         }
-        return shown, _told(times, close, lines), _detail(times, selected), write_query(said)
+        # Controls are set by a click on a host alone: somebody may be typing.
+        controls = (no_update, no_update) if host is None else (text, order)
+        return shown, _told(times, close, lines), _detail(times, selected), *controls, write_query(said)
 
 
 def _moved(

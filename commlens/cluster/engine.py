@@ -1,0 +1,128 @@
+"""A Dask cluster as the engine of analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from commlens.cluster import store
+from commlens.cluster.tasks import Block, Call, Stored, block_path, run_block
+from commlens.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+R = TypeVar("R")
+Progress = Callable[[str, int, int], None]  # told what is done, how many blocks of it, and of how many
+_BLOCKS: Final = 24  # of a call for each worker: enough to balance, few enough for the scheduler
+_MOST: Final = 32  # items of a block
+_RETRIES: Final = 2
+
+
+class Cluster:
+    """Runs functions on workers; what they keep lies in a folder that client and workers share."""
+
+    def __init__(self, client: Client, folder: Path, workers: int, progress: Progress | None = None) -> None:
+        self._client, self._folder, self._workers = client, folder, workers
+        self._progress = progress
+        self._calls = 0
+
+    def each(self, function: Callable[..., R], *sequences: Sequence[Any]) -> list[R]:
+        """What a function returns, in order."""
+        _, found = self._run(function, sequences, 0, split=False)
+        return [item for block in found for item in block]
+
+    def keep(self, function: Callable[..., R], *sequences: Sequence[Any]) -> Sequence[R]:
+        """As `each`, left in the scratch folder."""
+        (kept,) = self._kept(1, function, sequences, split=False)
+        return kept
+
+    def keep_parts(
+        self, parts: int, function: Callable[..., tuple[Any, ...]], *sequences: Sequence[Any]
+    ) -> tuple[Sequence[Any], ...]:
+        """As `keep`, a sequence for each part of what the function returns."""
+        return self._kept(parts, function, sequences, split=True)
+
+    def _kept(
+        self, parts: int, function: Callable[..., Any], sequences: Sequence[Sequence[Any]], split: bool
+    ) -> tuple[Stored[Any], ...]:
+        bounds, _ = self._run(function, sequences, parts, split)
+        return tuple(Stored(self._folder, self._name(part), bounds, self) for part in range(parts))
+
+    def _name(self, part: int) -> str:
+        return f"{self._calls:04d}.{part}"
+
+    def _run(
+        self, function: Callable[..., Any], sequences: Sequence[Sequence[Any]], parts: int, split: bool
+    ) -> tuple[list[int], list[Any]]:
+        """Where blocks begin (and the end), and what each returned."""
+        self._calls += 1
+        store.let_go_of_pages()
+        bounds = self._bounds(sequences)
+        held = tuple(each if isinstance(each, Stored) else None for each in sequences)
+        call = block_path(self._folder, "call", self._calls)
+        spans = list(pairwise(bounds))
+        here = [tuple(None if isinstance(s, Stored) else s[slice(*span)] for s in sequences) for span in spans]
+        store.write(call, [Call(function, held), *here])
+        blocks = [
+            Block(
+                call,
+                number,
+                span,
+                tuple(block_path(self._folder, self._name(part), number) for part in range(parts)),
+                split,
+            )
+            for number, span in enumerate(spans)
+        ]
+        return bounds, self._done(_said(function), blocks)
+
+    def _bounds(self, sequences: Sequence[Sequence[Any]]) -> list[int]:
+        """Blocks as those of the first sequence that is held, so that a task opens few files."""
+        count = len(sequences[0])
+        for each in sequences:
+            if len(each) != count:
+                raise ValueError(f"sequences of {count} and {len(each)} items")
+            if isinstance(each, Stored):
+                return list(each.bounds)
+        size = min(max(count // (_BLOCKS * self._workers), 1), _MOST)
+        return [*range(0, count, size), count]
+
+    def _done(self, said: str, blocks: Sequence[Block]) -> list[Any]:
+        """What tasks returned, in order."""
+        futures = self._client.map(run_block, blocks, retries=_RETRIES, pure=False, key=said)
+        try:
+            for number, _ in enumerate(_as_completed(self._client, futures), 1):
+                if self._progress is not None:
+                    self._progress(said, number, len(blocks))
+            return [future.result() for future in futures]
+        except BaseException:
+            self._client.cancel(futures, force=True)
+            raise
+
+
+def _said(function: Callable[..., Any]) -> str:
+    """What a function is called, for progress and Dask's own pages."""
+    return str(getattr(getattr(function, "func", function), "__name__", "analysis")).strip("_")
+
+
+def _as_completed(client: Client, futures: Sequence[Future[Any]]) -> Iterator[Future[Any]]:
+    """Each future once it is done; what a task raises is raised here.
+
+    Raises:
+        ClusterError: workers died of a task again and again.
+    """
+    from distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    for future in as_completed(futures, loop=client.loop):
+        error = future.exception() if future.status != "finished" else None
+        if isinstance(error, KilledWorker):
+            raise ClusterError(
+                f"workers died again and again of the same part of the analysis ({error.last_worker.address} last):"
+                " give each more memory, or take fewer of them on a machine"
+            )
+        if error is not None:
+            raise error
+        yield future
