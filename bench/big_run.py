@@ -21,18 +21,26 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from simulated import (
+    HOST,
+    MS,
+    SLOWER,
+    START,
+    US,
+    Clocks,
+    Floats,
+    Ints,
+    as_ops,
+    group_info,
+    natively_recorded,
+    overhead_columns,
+    rank_info,
+    run_info,
+)
 
 from commlens.trace import RankWriter, write_run_info
-from commlens.trace.schema import DTYPES, MISSING, OPS, PHASES, SOURCES, TIMINGS
+from commlens.trace.schema import DTYPES, MISSING, OPS, PHASES
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-START: Final = 1_700_000_000_000_000_000
-US, MS = 1000, 1_000_000
-HOST: Final = 8  # ranks
-SLOWER: Final = 1.12
 BUCKET_SHARE: Final = 25  # one collective in so many is a bucket of DDP
 PARAMETER_BYTES: Final = 8 << 20
 PER_BUCKET: Final = 4  # parameters of a bucket but the first, at DDP's cap of 25 MiB
@@ -87,9 +95,9 @@ def make_run(
         raise ValueError("give at least 1 rank, 1 step and 4 collectives")
     job = _Job(ranks, steps, collectives, seed)
     _simulate(job)
-    head = {"run_id": f"big-{ranks}-{steps}-{collectives}-{seed}", "world_size": ranks}
-    run = {"command": ["torchrun", "train.py"], "start_ns": START, "backend": "gloo", "torch": "2.13.0"}
-    write_run_info(folder, head | run)
+    run = run_info(f"big-{ranks}-{steps}-{collectives}-{seed}", ranks)
+    write_run_info(folder, run)
+    head = {name: run[name] for name in ("run_id", "world_size")}
     for rank in range(ranks):
         _write_rank(folder, job, rank, head, counters)
     return folder
@@ -135,15 +143,7 @@ class _Job:
         shape = (ranks, steps, collectives)
         self.issued, self.started, self.ended = (np.zeros(shape, np.int64) for _ in range(3))
         self.bounds = np.zeros((ranks, steps, 5), np.int64)  # forward, backward, its end, optimizer, its end
-        hosts = (ranks - 1) // HOST + 1
-        self.offset = self.draw.integers(-40 * MS, 40 * MS, hosts).repeat(HOST)[:ranks]
-        self.drift = self.draw.normal(0, 2e-6, hosts).repeat(HOST)[:ranks]
-        self.misread = self.draw.integers(-20 * US, 20 * US, ranks)
-
-    def clock(self, rank: int, times: Ints) -> Ints:
-        """True times as the rank's clock shows them."""
-        drifted = np.round((times - START) * self.drift[rank]).astype(np.int64)
-        return np.asarray(times + drifted + int(self.offset[rank] + self.misread[rank]))
+        self.clocks = Clocks.drawn(ranks, self.draw)
 
 
 @dataclass
@@ -224,7 +224,9 @@ def _write_rank(folder: Path, job: _Job, rank: int, head: dict[str, Any], counte
     for first in range(0, job.steps, 20):
         writer.append("collectives", _collective_columns(job, rank, np.arange(first, min(first + 20, job.steps))))
     writer.append("phases", _phase_columns(job, rank))
-    writer.append("overhead", _overhead_columns(job, rank))
+    writer.append(
+        "overhead", overhead_columns(job.clocks, rank, job.issued[rank].ravel(), int(job.bounds[rank, -1, 4]))
+    )
     if any(step < job.steps for step in SAMPLED):
         writer.append("gradients", _gradient_columns(job, rank))
     if sampler:
@@ -233,34 +235,19 @@ def _write_rank(folder: Path, job: _Job, rank: int, head: dict[str, Any], counte
 
 
 def _info(job: _Job, rank: int, sampler: bool) -> dict[str, Any]:
-    host = f"node-{rank // HOST:03d}"
     groups = [_described(group, rank) for group in job.groups.values()]
-    link = {"name": "eth0", "kind": "ethernet", "peak_bytes_per_s": 12.5e9, "peak_from": "speed", "bytes": "frames"}
-    hooks = ("collectives", "waits", "backward", "optimizer", "forward", "gradients")
-    return {
-        "rank": rank,
-        "local_rank": rank % HOST,
-        "host": host,
-        "boot_id": f"boot of {host}",
-        "backend": "gloo",
-        "device": "cpu",
-        "groups": groups,
-        "models": [_model(job, groups[-1]["name"])],
-        "interfaces": [{"name": "eth0", "state": "up", "speed_mbit_s": 100_000, "mtu": 9000, "address": "192.0.2.1"}],
-        "links": [link] if sampler else [],
-        "counters": {"interval_ms": 100, "sources": [{"source": "network", "every_ms": 100}]} if sampler else {},
-        "hooks": {"recorder": "native", **dict.fromkeys(hooks, "ok")},
-        "overhead": {"trampoline_ns": 1000},
-        "clock": {"wall_offset_ns": START - 10**15 + int(job.offset[rank] + job.misread[rank])},
-        "end": {"how": "exit", "ns": int(job.clock(rank, job.bounds[rank, -1, 4:] + MS)[0])},
-    }
+    info = rank_info(rank, job.clocks, groups, int(job.bounds[rank, -1, 4]) + MS)
+    info["models"] = [_model(job, groups[-1]["name"])]
+    if sampler:
+        link = {"name": "eth0", "kind": "ethernet", "peak_bytes_per_s": 12.5e9, "peak_from": "speed", "bytes": "frames"}
+        info["links"] = [link]
+        info["counters"] = {"interval_ms": 100, "sources": [{"source": "network", "every_ms": 100}]}
+    return info
 
 
 def _described(group: _Group, rank: int) -> dict[str, Any]:
     words = {WORLD: "default_pg", TENSOR: "tensor parallel", DATA: "data parallel"}
-    members = group.members(rank)
-    name, desc = group.name(rank), words[group.kind]
-    return {"name": name, "desc": desc, "ranks": members, "size": len(members), "backend": "gloo", "workers": 1}
+    return group_info(group.name(rank), words[group.kind], group.members(rank))
 
 
 def _model(job: _Job, group: str) -> dict[str, Any]:
@@ -290,12 +277,14 @@ def _parameters(job: _Job) -> int:
 
 def _collective_columns(job: _Job, rank: int, steps: Ints) -> dict[str, Any]:
     plan, shape = job.plan, (steps.size, job.collectives)
-    issued, started, ended = (job.clock(rank, each[rank, steps]) for each in (job.issued, job.started, job.ended))
+    issued, started, ended = (
+        job.clocks.shown(rank, each[rank, steps]) for each in (job.issued, job.started, job.ended)
+    )
     kinds = list(job.groups)
     kind = np.array([kinds.index(each) for each in plan.kind])
     sizes = np.array([len(job.groups[each].members(rank)) for each in kinds])
     asynchronous = plan.bucket != MISSING
-    op = np.array([OPS.index(each) for each in plan.op])
+    op = as_ops(plan.op)
     gathered, scattered = op == OPS.index("all_gather"), op == OPS.index("reduce_scatter")
 
     def each_step(values: Ints) -> Ints:
@@ -318,9 +307,7 @@ def _collective_columns(job: _Job, rank: int, steps: Ints) -> dict[str, Any]:
         "blocked_ns": np.where(asynchronous, MISSING, ended - issued).ravel(),
         "step": np.repeat(steps, job.collectives),
         "bucket": each_step(plan.bucket),
-        "thread": np.zeros(steps.size * job.collectives, np.int64),
-        "source": (np.full(steps.size * job.collectives, SOURCES.index("native")), list(SOURCES)),
-        "timing": (np.full(steps.size * job.collectives, TIMINGS.index("host")), list(TIMINGS)),
+        **natively_recorded(steps.size * job.collectives),
     }
 
 
@@ -332,7 +319,7 @@ def _numbered(kind: Ints, steps: Ints) -> Ints:
 
 
 def _phase_columns(job: _Job, rank: int) -> dict[str, Any]:
-    bounds = job.clock(rank, job.bounds[rank])
+    bounds = job.clocks.shown(rank, job.bounds[rank])
     spans = ((0, 1), (1, 2), (3, 4))  # of forward, backward and optimizer in `bounds`
     steps = np.arange(job.steps).repeat(3)
     return {
@@ -343,18 +330,6 @@ def _phase_columns(job: _Job, rank: int) -> dict[str, Any]:
         "step": steps,
         "thread": np.zeros(steps.size, np.int64),
     }
-
-
-def _overhead_columns(job: _Job, rank: int) -> dict[str, Any]:
-    """A row a second, as the recorder leaves them."""
-    first, last = job.clock(rank, np.array([START, job.bounds[rank, -1, 4]]))
-    times = np.arange(first + 1000 * MS, last + 1000 * MS, 1000 * MS)
-    issued = np.sort(job.clock(rank, job.issued[rank].ravel()))
-    events = np.diff(np.searchsorted(issued, times), prepend=0)
-    zeros = np.zeros(times.size, np.int64)
-    flush = zeros + 2 * MS
-    columns = {"time_ns": times, "events": events, "hook_ns": 1500 * events, "flush_ns": flush, "dropped": zeros}
-    return {**columns, "written_bytes": 20 * events, "window_ns": zeros}
 
 
 def _gradient_columns(job: _Job, rank: int) -> dict[str, Any]:
@@ -369,7 +344,7 @@ def _gradient_columns(job: _Job, rank: int) -> dict[str, Any]:
     return {
         "model": np.zeros(ready.size, np.int64),
         "parameter": np.tile(np.arange(count)[::-1], steps.size),
-        "ready_ns": job.clock(rank, ready.ravel() - US),
+        "ready_ns": job.clocks.shown(rank, ready.ravel() - US),
         "step": steps.repeat(count),
     }
 
@@ -381,7 +356,7 @@ def _counter_columns(job: _Job, rank: int) -> dict[str, Any]:
     moved = sum((_sent(job, each, read) for each in host), np.zeros(read.size)).astype(np.int64)
     names: Sequence[str] = ("tx_bytes", "rx_bytes")
     return {
-        "time_ns": np.tile(job.clock(rank, read), 2),
+        "time_ns": np.tile(job.clocks.shown(rank, read), 2),
         "device": (np.zeros(2 * read.size, np.int64), ["eth0"]),
         "counter": (np.arange(2).repeat(read.size), names),
         "value": np.tile(moved, 2),
