@@ -86,7 +86,7 @@ def _local(workers: int | None, folder: Path) -> Iterator[Client]:
     }
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
-        with _interrupts_held():
+        with _interrupts_held(), _starting(workers or 1):
             # Mapped files count as a worker's memory, but the kernel takes them back: no limit of Dask's own.
             cluster = LocalCluster(
                 n_workers=workers or 1,
@@ -99,6 +99,16 @@ def _local(workers: int | None, folder: Path) -> Iterator[Client]:
             stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster, set_as_default=False))
         yield client
+
+
+@contextmanager
+def _starting(workers: int) -> Iterator[None]:
+    """Dask says of anything that keeps a process from starting that it failed to start."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        why = error.__cause__ or error
+        raise ClusterError(f"cannot start {workers} worker processes: {why}; give fewer --workers") from error
 
 
 @contextmanager

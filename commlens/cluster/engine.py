@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 Progress = Callable[[str, int, int], None]  # told what is done, how many blocks of it, and of how many
-_BLOCKS: Final = 24  # of a call for each worker: enough to balance, few enough for the scheduler
+_BLOCKS: Final = 8  # of a call for each worker: enough to balance, few enough for the scheduler
 _MOST: Final = 32  # items of a block
 _RETRIES: Final = 2
 

@@ -13,7 +13,6 @@ from typing import Any, TypeVar, overload
 
 from commlens.analyzers.held import Engine, Held, Here
 from commlens.cluster import store
-from commlens.trace.memory import give_back
 
 T = TypeVar("T")
 
@@ -116,9 +115,6 @@ def run_block(block: Block) -> list[Any] | None:
     if block.out:
         for place, path in enumerate(block.out):
             store.write(path, [each[place] for each in found] if block.split else found)
-    del columns
-    store.let_go_of_pages()
-    give_back()
     return None if block.out else found
 
 
