@@ -19,6 +19,9 @@ R = TypeVar("R")
 class Engine(Protocol):
     """What runs a function of the items of sequences of one length, item by item."""
 
+    def apart(self) -> Engine:
+        """The same for one analysis: what it keeps goes with the last of it that is used."""
+
     def each(self, function: Callable[..., R], *sequences: Sequence[Any]) -> list[R]:
         """What the function returns, here; it should be small."""
 
@@ -54,6 +57,10 @@ class Held(Sequence[T]):
 
 class Here:
     """This process and its memory."""
+
+    def apart(self) -> Here:
+        """Memory goes by itself."""
+        return self
 
     def each(self, function: Callable[..., R], *sequences: Sequence[Any]) -> list[R]:
         """A loop."""

@@ -93,6 +93,7 @@ def examine(run: Run, engine: Engine = HERE) -> Examined:
         run: what to look at. A rank that turns out not to be readable is taken out of it, and noted.
         engine: where functions of single ranks and communicators run.
     """
+    engine = engine.apart()
     ranks, joined = join_ranks(run, engine)
     infos = {number: rank.info for number, rank in run.ranks.items()}
     transfers = measured(ranks, joined)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -27,11 +30,19 @@ class Cluster:
     def __init__(self, client: Client, folder: Path, workers: int, progress: Progress | None = None) -> None:
         self._client, self._folder, self._workers = client, folder, workers
         self._progress = progress
-        self._calls = 0
+        self._numbers = count()  # of calls: a dashboard asks from several threads
+
+    def apart(self) -> Cluster:
+        """The same with a folder of its own, which goes once nothing that is kept in it is used any more."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        found = Cluster(self._client, folder, self._workers, self._progress)
+        weakref.finalize(found, _remove, folder)
+        return found
 
     def each(self, function: Callable[..., R], *sequences: Sequence[Any]) -> list[R]:
         """What a function returns, in order."""
-        _, found = self._run(function, sequences, 0, split=False)
+        number, bounds = next(self._numbers), self._bounds(sequences)
+        found = self._run(number, bounds, function, sequences, 0, split=False)
         return [item for block in found for item in block]
 
     def keep(self, function: Callable[..., R], *sequences: Sequence[Any]) -> Sequence[R]:
@@ -48,46 +59,42 @@ class Cluster:
     def _kept(
         self, parts: int, function: Callable[..., Any], sequences: Sequence[Sequence[Any]], split: bool
     ) -> tuple[Stored[Any], ...]:
-        bounds, _ = self._run(function, sequences, parts, split)
-        return tuple(Stored(self._folder, self._name(part), bounds, self) for part in range(parts))
-
-    def _name(self, part: int) -> str:
-        return f"{self._calls:04d}.{part}"
+        number, bounds = next(self._numbers), self._bounds(sequences)
+        self._run(number, bounds, function, sequences, parts, split)
+        return tuple(Stored(self._folder, _name(number, part), bounds, self) for part in range(parts))
 
     def _run(
-        self, function: Callable[..., Any], sequences: Sequence[Sequence[Any]], parts: int, split: bool
-    ) -> tuple[list[int], list[Any]]:
-        """Where blocks begin (and the end), and what each returned."""
-        self._calls += 1
+        self,
+        number: int,
+        bounds: Sequence[int],
+        function: Callable[..., Any],
+        sequences: Sequence[Sequence[Any]],
+        parts: int,
+        split: bool,
+    ) -> list[Any]:
+        """What each block of a call returned; `number` names its files."""
         store.let_go_of_pages()
-        bounds = self._bounds(sequences)
-        held = tuple(each if isinstance(each, Stored) else None for each in sequences)
-        call = block_path(self._folder, "call", self._calls)
         spans = list(pairwise(bounds))
+        held = tuple(each if isinstance(each, Stored) else None for each in sequences)
         here = [tuple(None if isinstance(s, Stored) else s[slice(*span)] for s in sequences) for span in spans]
+        call = block_path(self._folder, "call", number)
         store.write(call, [Call(function, held), *here])
-        blocks = [
-            Block(
-                call,
-                number,
-                span,
-                tuple(block_path(self._folder, self._name(part), number) for part in range(parts)),
-                split,
-            )
-            for number, span in enumerate(spans)
-        ]
-        return bounds, self._done(_said(function), blocks)
+        blocks = []
+        for place, span in enumerate(spans):
+            out = tuple(block_path(self._folder, _name(number, part), place) for part in range(parts))
+            blocks.append(Block(call, place, span, out, split))
+        return self._done(_said(function), blocks)
 
     def _bounds(self, sequences: Sequence[Sequence[Any]]) -> list[int]:
         """Blocks as those of the first sequence that is held, so that a task opens few files."""
-        count = len(sequences[0])
+        items = len(sequences[0])
         for each in sequences:
-            if len(each) != count:
-                raise ValueError(f"sequences of {count} and {len(each)} items")
+            if len(each) != items:
+                raise ValueError(f"sequences of {items} and {len(each)} items")
             if isinstance(each, Stored):
                 return list(each.bounds)
-        size = min(max(count // (_BLOCKS * self._workers), 1), _MOST)
-        return [*range(0, count, size), count]
+        size = min(max(items // (_BLOCKS * self._workers), 1), _MOST)
+        return [*range(0, items, size), items]
 
     def _done(self, said: str, blocks: Sequence[Block]) -> list[Any]:
         """What tasks returned, in order."""
@@ -100,6 +107,16 @@ class Cluster:
         except BaseException:
             self._client.cancel(futures, force=True)
             raise
+
+
+def _remove(folder: Path) -> None:
+    store.forget(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(number: int, part: int) -> str:
+    """Of what a call keeps."""
+    return f"{number:04d}.{part}"
 
 
 def _said(function: Callable[..., Any]) -> str:
@@ -117,6 +134,8 @@ def _as_completed(client: Client, futures: Sequence[Future[Any]]) -> Iterator[Fu
     from distributed.scheduler import KilledWorker
 
     for future in as_completed(futures, loop=client.loop):
+        if future.status in ("cancelled", "lost"):
+            raise ClusterError("the scheduler went away, or dropped this analysis; see its log, then run this again")
         error = future.exception() if future.status != "finished" else None
         if isinstance(error, KilledWorker):
             raise ClusterError(

@@ -141,6 +141,7 @@ class _File:
 
 _files: OrderedDict[Path, _File] = OrderedDict()
 _places: dict[int, tuple[str, int]] = {}  # of objects that open files hold, by their identity
+_folders: set[Path] = set()
 _maps: WeakSet[mmap.mmap] = WeakSet()  # those of files that were let go of, too, while objects in them are used
 _lock = threading.RLock()
 
@@ -171,6 +172,7 @@ def _room() -> int:
 def _take(path: Path, number: int) -> Any:
     file = _files.get(path)
     if file is None:
+        _forget_what_is_gone(path.parent)
         file = _files[path] = _File(path)
     _files.move_to_end(path)
     return file.take(number)
@@ -190,8 +192,17 @@ def keep_pages_few(stopped: threading.Event) -> None:
             let_go_of_pages()
 
 
+def _forget_what_is_gone(folder: Path) -> None:
+    """Before the first file of a folder: files of folders that were removed take room as long as they are open."""
+    if folder not in _folders:
+        for gone in [each for each in _folders if not each.exists()]:
+            forget(gone)
+        _folders.add(folder)
+
+
 def forget(folder: Path) -> None:
     """Close the files of a folder, once nothing of them is used any more."""
     with _lock:
         for path in [path for path in _files if path.parent == folder]:
             _files.pop(path).close()
+        _folders.discard(folder)

@@ -122,7 +122,7 @@ def test_a_killed_worker_is_replaced(run: Path) -> None:
 
 def test_nothing_is_left_when_it_is_stopped(run: Path, tmp_path: Path) -> None:
     command = _start(run, "--workers", "2", "--scratch", str(tmp_path))
-    while not any(tmp_path.glob("*/0001.0-*")):  # the first part of the analysis was done
+    while not any(tmp_path.glob("*/*/0000.0-*")):  # the first part of the analysis was done
         assert command.poll() is None, command.communicate()
         time.sleep(0.01)
     stop(command, signal.SIGINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from commlens.analyzers.comparison import compare, side
 from commlens.analyzers.stages import examine
 from commlens.analyzers.views.heat import find_heat
 from commlens.analyzers.whatif.asked import simulator_of, what_if
+from commlens.cluster.connect import connected
 from commlens.cluster.engine import Cluster
 from commlens.trace.changes import parse_all
 
@@ -118,6 +120,21 @@ def test_of_anything(truths: dict[int, RankTruth], cluster: Cluster) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = write_run(Path(folder), truths, world_size=5)
         assert _json(run, cluster) == _json(run)
+
+
+def test_what_was_kept_goes_with_the_last_use(tmp_path: Path) -> None:
+    run = write_healthy(tmp_path / "run")
+    (tmp_path / "scratch").mkdir()
+    with connected(1, None, tmp_path / "scratch") as engine:
+        kept = examine(open_run(run), engine)
+        (folder,) = {path.parent for path in (tmp_path / "scratch").glob("*/*/0000.0-*")}
+        assert kept.ranks[0].rank == 0
+        del kept
+        gc.collect()
+        assert not folder.exists()
+        again = examine(open_run(run), engine)  # the worker has let go of the other's files
+        assert again.report == analyze(open_run(run))
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def _json(run: Path, *where: Cluster) -> str:
