@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,8 @@ import typer
 from commlens.errors import UsageError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from commlens.analyzers.held import Engine
     from commlens.cluster.engine import Progress
 
@@ -54,8 +57,23 @@ def engine(workers: int | None, cluster: str | None, scratch: Path | None) -> It
     from commlens.cluster.connect import connected
 
     with ExitStack() as stack:
+        stack.enter_context(_ended_in_order())
         progress = stack.enter_context(_bar())
         yield stack.enter_context(connected(workers, cluster, scratch, progress))
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM, which batch systems send, ends workers and removes the scratch folder, as Ctrl-C does."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -67,7 +85,9 @@ def _bar() -> Iterator[Progress | None]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn()
+    columns = TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None, visible=False)
-        yield lambda part, done, total: bar.update(task, description=part, completed=done, total=total, visible=True)
+        yield lambda part, done, total: bar.update(
+            task, description=f"analysing: {part}", completed=done, total=total, visible=True
+        )

@@ -49,6 +49,7 @@ def connected(
     except ImportError:
         raise ClusterError(f"analysis on a cluster needs Dask, which is not installed: {INSTALL}") from None
     with ExitStack() as stack:
+        stack.enter_context(_quiet())
         folder = stack.enter_context(_scratch(scratch))
         client = stack.enter_context(_local(workers, folder) if address is None else _existing(address))
         count = _checked(client, address, folder)
@@ -56,6 +57,20 @@ def connected(
         stack.callback(stopped.set)
         Thread(target=store.keep_pages_few, args=(stopped,), daemon=True, name="pages").start()
         yield Cluster(client, folder, count, progress)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask's own logging would say with tracebacks what an error says in one line."""
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 @contextmanager

@@ -120,14 +120,15 @@ def test_a_killed_worker_is_replaced(run: Path) -> None:
     assert report.to_dict() == analyze(open_run(run)).to_dict()
 
 
-def test_nothing_is_left_when_it_is_stopped(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), ((signal.SIGINT, 130), (signal.SIGTERM, 143)))
+def test_nothing_is_left_when_it_is_stopped(number: signal.Signals, code: int, run: Path, tmp_path: Path) -> None:
     command = _start(run, "--workers", "2", "--scratch", str(tmp_path))
     while not any(tmp_path.glob("*/*/0000.0-*")):  # the first part of the analysis was done
         assert command.poll() is None, command.communicate()
         time.sleep(0.01)
-    stop(command, signal.SIGINT)
+    stop(command, number)
     _, said = command.communicate(timeout=60)
-    assert command.returncode == 130, said
+    assert command.returncode == code, said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
 
