@@ -12,24 +12,18 @@ from typing import Protocol
 
 import numpy as np
 
-from commlens.analyzers.across.device_errors import device_error_ns
-from commlens.analyzers.across.matching import EVERYONE, Matched
+from commlens.analyzers.across.clock_evidence import Summary, Told, summarise, tell
+from commlens.analyzers.across.matching import Matched
 from commlens.analyzers.across.offsets import Bounds, Contradiction, Offset, fit_offset
-from commlens.analyzers.across.order import CLOCK_NOISE_NS, LIKE_ONE_NS
 from commlens.analyzers.held import each, engine_of, keep
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
-# No rank can complete one of these before every rank has begun it. An all_to_all may have empty parts.
-_BINDING = tuple(op for op in EVERYONE if op != "all_to_all")
-
 ONE_HOST = "one clock: all ranks are on one host"
 ASSUMED = "one clock, assumed: the files name no hosts, and no collective contradicts it"
 NO_TIMES = "the files tell how long collectives took, not when"
 NOT_JOINED = "not joined"
-_ASYMMETRIC = 4  # times the shortest duration that the ends of other operations may differ by
-_LATEST = np.iinfo(np.int64).max
 _WRONG_SHARE = 0.01
 
 
@@ -98,54 +92,6 @@ def find_clocks(ranks: Sequence[RankFacts], matched: Sequence[Matched]) -> Clock
     return apart if apart.refusal is None else as_one
 
 
-@dataclass(frozen=True)
-class _Told:
-    """What the collectives of one communicator tell of clocks.
-
-    Attributes:
-        together: those that all ranks leave together do so by the clocks as they are.
-        wrong: collectives that contradict ranks of one host sharing a clock, summed over hosts.
-        total: how many could have.
-        bounds: of the second host's clock against the first's, for each pair compared.
-    """
-
-    together: bool
-    wrong: int
-    total: int
-    bounds: dict[tuple[str, str], Bounds]
-
-
-@dataclass(frozen=True)
-class _Summary:
-    """The same without the bounds, but whose there are."""
-
-    together: bool
-    wrong: int
-    total: int
-    pairs: tuple[tuple[str, str], ...]
-
-
-def _tell(matched: Matched, ranks: Sequence[RankFacts], machines: Sequence[str], shift: Ints) -> _Told:
-    if not matched.is_op(*_BINDING).any():
-        return _Told(True, 0, 0, {})
-    times = _Times(ranks, matched, shift)
-    wrong, total = _contradictions_on_one_host(times, machines)
-    (first, own), *others = _lines_by_host(times, machines).items()
-    bounds = {(first, host): _bounds(times, own, lines) for host, lines in others}
-    return _Told(_ends_together(times), wrong, total, bounds)
-
-
-def _summary(told: _Told) -> _Summary:
-    return _Summary(told.together, told.wrong, told.total, tuple(told.bounds))
-
-
-def _ends_together(times: _Times) -> bool:
-    """Whether collectives that all ranks leave together do so by the clocks as they are."""
-    known = times.symmetric & (times.ends != MISSING).all(axis=0)
-    ends = times.ends[:, known]
-    return not ends.size or bool(np.median(ends.max(axis=0) - ends.min(axis=0)) <= LIKE_ONE_NS)
-
-
 def _compared(ranks: Sequence[RankFacts], matched: Sequence[Matched], machines: Sequence[str], shift: Ints) -> Clocks:
     return _asked(ranks, matched, machines, shift)[0]
 
@@ -154,13 +100,13 @@ def _asked(
     ranks: Sequence[RankFacts], matched: Sequence[Matched], machines: Sequence[str], shift: Ints
 ) -> tuple[Clocks, bool]:
     """The clocks of machines, and whether collectives end together by the clocks as they are."""
-    told = keep(partial(_tell, ranks=ranks, machines=machines, shift=shift), matched)
-    heads = each(_summary, told)
+    told = keep(partial(tell, ranks=ranks, machines=machines, shift=shift), matched)
+    heads = each(summarise, told)
     return _joined_clocks(ranks, told, heads, machines, shift), all(head.together for head in heads)
 
 
 def _joined_clocks(
-    ranks: Sequence[RankFacts], told: Sequence[_Told], heads: Sequence[_Summary], machines: Sequence[str], shift: Ints
+    ranks: Sequence[RankFacts], told: Sequence[Told], heads: Sequence[Summary], machines: Sequence[str], shift: Ints
 ) -> Clocks:
     broken = _contradiction(heads)
     none: tuple[tuple[_Reader, ...], ...] = tuple(() for _ in ranks)
@@ -207,54 +153,7 @@ def _shifts(ranks: Sequence[RankFacts], machines: Sequence[str]) -> Ints:
     return np.array(shifts, np.int64)
 
 
-class _Times:
-    """When each member took part in the collectives of a communicator that everyone waits for."""
-
-    def __init__(self, ranks: Sequence[RankFacts], matched: Matched, shift: Ints) -> None:
-        chosen = (matched.is_op(*_BINDING) & ~matched.conflict) & ((matched.bytes != 0) | matched.is_op("barrier"))
-        self.present = np.array(matched.communicator.present)
-        shape = (self.present.size, int(chosen.sum()))
-        self.issued, self.ends = np.full(shape, MISSING, np.int64), np.full(shape, MISSING, np.int64)
-        self.symmetric = matched.is_op("all_reduce")[chosen]
-        self.noise = 0
-        for line, position in enumerate(self.present):
-            rows, columns = matched.rows[line, chosen], ranks[position].columns
-            seen = rows != MISSING
-            self.issued[line] = _shifted(_began(ranks[position], rows), seen, shift[position])
-            self.ends[line] = _shifted(columns.collectives["completed_ns"][rows], seen, shift[position])
-            if columns.words["timing"].equals("device")[rows[seen]].any():
-                self.noise = max(self.noise, CLOCK_NOISE_NS, device_error_ns(ranks[position]))
-
-
-def _began(facts: RankFacts, rows: Ints) -> Ints:
-    """When the rank's part cannot have been under way yet: its start where a device timed it, else its issue."""
-    columns = facts.columns.collectives
-    device = facts.columns.words["timing"].equals("device")[rows]
-    return np.where(device, columns["started_ns"][rows], columns["issued_ns"][rows])
-
-
-def _shifted(times: Ints, seen: Ints, shift: int) -> Ints:
-    return np.where(seen & (times != MISSING), times + shift, MISSING)
-
-
-def _contradictions_on_one_host(times: _Times, machines: Sequence[str]) -> tuple[int, int]:
-    """How often ranks that share a clock complete collectives which others of them have not begun, and of how many."""
-    wrong = total = 0
-    for own in _lines_by_host(times, machines).values():
-        ends, begun = _earliest(times.ends[own]), times.issued[own].max(axis=0)
-        total += int((begun != MISSING).sum())
-        wrong += int((ends < begun - max(CLOCK_NOISE_NS, times.noise)).sum())
-    return wrong, total
-
-
-def _lines_by_host(times: _Times, machines: Sequence[str]) -> dict[str, list[int]]:
-    lines: defaultdict[str, list[int]] = defaultdict(list)
-    for line, position in enumerate(times.present.tolist()):
-        lines[machines[position]].append(line)
-    return lines
-
-
-def _contradiction(heads: Sequence[_Summary]) -> str | None:
+def _contradiction(heads: Sequence[Summary]) -> str | None:
     """Whether ranks that share a clock complete collectives which others of them have not begun."""
     wrong, total = sum(head.wrong for head in heads), sum(head.total for head in heads)
     if wrong <= _WRONG_SHARE * total:
@@ -263,11 +162,6 @@ def _contradiction(heads: Sequence[_Summary]) -> str | None:
         f"{wrong} of {total} collectives end on one rank before another rank of the same host has begun them:"
         " the ranks are matched wrongly, or are not of one run"
     )
-
-
-def _earliest(times: Ints) -> Ints:
-    """Smallest known time of each column, _LATEST where there is none."""
-    return np.asarray(np.where(times == MISSING, _LATEST, times).min(axis=0))
 
 
 class _Reversed:
@@ -285,7 +179,7 @@ class _Reversed:
         return other - times
 
 
-def _edges(told: Sequence[_Told], heads: Sequence[_Summary]) -> Mapping[tuple[str, str], Offset | Contradiction]:
+def _edges(told: Sequence[Told], heads: Sequence[Summary]) -> Mapping[tuple[str, str], Offset | Contradiction]:
     """Offset of host b as host a reads it, for each (a, b) compared: in every communicator all with its first host."""
     tellers: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for number, head in enumerate(heads):
@@ -295,30 +189,8 @@ def _edges(told: Sequence[_Told], heads: Sequence[_Summary]) -> Mapping[tuple[st
     return {pair: offset for pair, offset in zip(tellers, fitted, strict=True) if offset is not None}
 
 
-def _fit(pair: tuple[str, str], numbers: Sequence[int], told: Sequence[_Told]) -> Offset | Contradiction | None:
+def _fit(pair: tuple[str, str], numbers: Sequence[int], told: Sequence[Told]) -> Offset | Contradiction | None:
     return fit_offset(_joined([told[number].bounds[pair] for number in numbers]))
-
-
-def _bounds(times: _Times, of_a: list[int], of_b: list[int]) -> Bounds:
-    """What each collective says of b's clock against a's, from the members' lines of the two hosts."""
-    lines = [of_a, of_b]
-    known = np.ones(times.ends.shape[1], bool)
-    for own in lines:
-        known &= ((times.ends[own] != MISSING) & (times.issued[own] != MISSING)).all(axis=0)
-    ends, issued = times.ends[:, known], times.issued[:, known]
-    end_a, end_b = (ends[own].min(axis=0) for own in lines)
-    begun_a, begun_b = (issued[own].max(axis=0) for own in lines)
-    both = lines[0] + lines[1]
-    shortest = (ends[both] - issued[both]).min(axis=0)
-    slack = np.maximum(shortest, 1) + times.noise
-    # The last rank of an all_gather or a barrier may be done at once, while the others need the network once more.
-    whole = times.symmetric[known]
-    if not whole.all():
-        usual = np.median(slack[whole]) if whole.any() else _ASYMMETRIC * np.median(slack) if slack.size else 0
-        slack = np.where(whole, slack, np.maximum(slack, np.int64(usual)))
-    if times.noise:  # devices leave an all_reduce together as far as a profiler can tell, however long it takes
-        slack = np.where(whole, times.noise, slack)
-    return Bounds(end_b, begun_a - end_b - times.noise, end_a - begun_b + times.noise, end_a - end_b, slack)
 
 
 def _joined(parts: Sequence[Bounds]) -> Bounds:
