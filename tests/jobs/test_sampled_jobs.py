@@ -31,7 +31,7 @@ for _ in range({STEPS}):
     optimizer.zero_grad()
 loaded = sorted(name for name in sys.modules if name.startswith(("commlens.profiler.recorder", "pyarrow")))
 hooked = "commlens" in dist.Work.wait.__code__.co_filename if hasattr(dist.Work.wait, "__code__") else False
-print("loaded", rank, len(loaded) > 0, hooked)
+sys.stdout.write(f"loaded {{rank}} {{len(loaded) > 0}} {{hooked}}\\n")  # in one piece: ranks print at once
 {LAST}
 """
 

@@ -130,30 +130,35 @@ def register(app: Dash, runs: Runs) -> None:
         *(Output(f"ranks-{what}", "figure") for what in _MAPS),
         Output("ranks-left", "children"),
         Output("ranks-body", "children"),
-        Output("ranks-chosen", "value"),
-        Output("ranks-order", "value"),
         Output("link", "data", allow_duplicate=True),
         Input("ranks-order", "value"),
         Input("ranks-chosen", "value"),
-        *(Input(f"ranks-{what}", "clickData") for what in _MAPS),
         State("run", "value"),
         State("address", "search"),
         prevent_initial_call=True,
     )
-    def ordered(order: str, text: str | None, caused: Any, waited: Any, key: str, search: str) -> Any:
-        if len(ctx.triggered) == len(ctx.inputs):  # the page was put there: it shows what its address says
-            return (no_update,) * 7
+    def ordered(order: str, text: str | None, key: str, search: str) -> Any:
+        said, query = read_query(search), {"order": order, "ranks": text or ""}
+        if (said.get("order", order), said.get("ranks", "")) == (order, query["ranks"]):
+            return (no_update,) * 5  # the page was put there: it shows what its address says
         view = runs.view(key)
-        report, query = view.examined.report, {"order": order, "ranks": text or ""}
-        cause = ctx.triggered[0]["prop_id"]
-        controls: tuple[Any, Any] = (no_update, no_update)  # somebody may be typing
-        if cause.endswith(".clickData"):
-            named = clicked_line(_asked(report, query).lines, caused if CAUSED in cause else waited, order)
-            if named is None:
-                return (no_update,) * 7
-            query = {"order": orders(report)[0], "ranks": named}
-            controls = query["ranks"], query["order"]
-        asked = _asked(report, query)
+        asked = _asked(view.examined.report, query)
         maps = [_map(view, asked, what) for what in _MAPS]
-        link = write_query({**read_query(search), **query, "run": key, "order": asked.order})
-        return (*maps, _left_out(asked), _body(view, asked), *controls, link)
+        link = write_query({**said, **query, "run": key, "order": asked.order})
+        return (*maps, _left_out(asked), _body(view, asked), link)
+
+    # By itself: a callback that sets what it is called by may lose what comes while it runs.
+    @app.callback(
+        Output("ranks-chosen", "value"),
+        Output("ranks-order", "value"),
+        *(Input(f"ranks-{what}", "clickData") for what in _MAPS),
+        State("ranks-order", "value"),
+        State("ranks-chosen", "value"),
+        State("run", "value"),
+        prevent_initial_call=True,
+    )
+    def opened(caused: Any, waited: Any, order: str, text: str | None, key: str) -> Any:
+        report = runs.view(key).examined.report
+        clicked = caused if CAUSED in ctx.triggered[0]["prop_id"] else waited
+        named = clicked_line(_asked(report, {"order": order, "ranks": text or ""}).lines, clicked, order)
+        return (no_update, no_update) if named is None else (named, orders(report)[0])

@@ -196,27 +196,34 @@ def _parts(times: Timeline, found: CollectiveDetail) -> Any:
 def register(app: Dash, runs: Runs) -> None:
     """Zooming, stepping, choosing."""
 
+    states = (State("run", "value"), State("address", "search"), State("link", "data"))
+
+    def answer(view: View, window: Window, query: Query, selected: tuple[int, int] | None) -> Any:
+        times, order = view.timeline, _order(view, query)
+        shown, close, lines = _drawn(view, window, query, selected)
+        said: dict[str, str | int | float | None] = {
+            "run": view.key,
+            "order": order,
+            "ranks": query["ranks"],
+            "from": window.begin_ns - times.begin_ns,
+            "to": window.end_ns - times.begin_ns,
+            "communicator": selected[0] if selected else None,
+            "place": selected[1] if selected else None,
+        }
+        return shown, _told(times, close, lines), _detail(times, selected), write_query(said)
+
     @app.callback(
-        Output("timeline-figure", "figure"),
-        Output("timeline-told", "children"),
-        Output("timeline-detail", "children"),
-        Output("timeline-chosen", "value"),
-        Output("timeline-order", "value"),
-        Output("link", "data", allow_duplicate=True),
-        Input("timeline-figure", "relayoutData"),
+        *_outputs(False),
         Input("timeline-figure", "clickData"),
         Input("timeline-steps", "clickData"),
         Input("timeline-steps", "selectedData"),
         Input("timeline-order", "value"),
         Input("timeline-chosen", "value"),
         *(Input(f"timeline-{name}", "n_clicks") for name in ("previous", "next", "in", "out", "all")),
-        State("run", "value"),
-        State("address", "search"),
-        State("link", "data"),
+        *states,
         prevent_initial_call=True,
     )
     def moved(
-        layout: dict[str, Any] | None,
         clicked: dict[str, Any] | None,
         step: dict[str, Any] | None,
         brushed: dict[str, Any] | None,
@@ -225,50 +232,65 @@ def register(app: Dash, runs: Runs) -> None:
         *rest: Any,
     ) -> Any:
         if len(ctx.triggered) == len(ctx.inputs):  # the page was put there: it shows what its address says
-            return (no_update,) * 6
+            return (no_update,) * 4
         key, search, link = rest[5:]
         view = runs.view(key)
         times, query = view.timeline, {**merged(search, link, key), "order": order, "ranks": named or ""}
-        now, cause = _window(times, query), ctx.triggered[0]["prop_id"]
-        selected, host = _selected(query), None
+        selected, cause = _selected(query), ctx.triggered[0]["prop_id"]
         if cause == "timeline-figure.clickData":
-            host = clicked_line(_lines(view, query), clicked, order)
-            if host is not None:
-                query = {**query, "order": orders(view.examined.report)[0], "ranks": host}
-            else:
-                selected = _clicked(clicked)
-            if host is None and selected is None:
-                return (no_update,) * 6
-        window = _moved(times, now, cause, layout, step, brushed)
-        if window is None:
-            return (no_update,) * 6
-        order, text = _order(view, query), query["ranks"]
-        shown, close, lines = _drawn(view, window, query, selected)
-        said = {
-            "run": key,
-            "order": order,
-            "ranks": text,
-            "from": window.begin_ns - times.begin_ns,
-            "to": window.end_ns - times.begin_ns,
-            "communicator": selected[0] if selected else None,
-            "place": selected[1] if selected else None,
-        }
-        # Controls are set by a click on a host alone: somebody may be typing.
-        controls = (no_update, no_update) if host is None else (text, order)
-        return shown, _told(times, close, lines), _detail(times, selected), *controls, write_query(said)
+            selected = _clicked(clicked)
+            if selected is None or clicked_line(_lines(view, query), clicked, order) is not None:
+                return (no_update,) * 4
+        window = _moved(times, _window(times, query), cause, step, brushed)
+        return (no_update,) * 4 if window is None else answer(view, window, query, selected)
+
+    # By itself: every figure that is drawn says what it shows, and of calls of one callback the last alone is answered.
+    @app.callback(
+        *_outputs(True),
+        Input("timeline-figure", "relayoutData"),
+        State("timeline-order", "value"),
+        State("timeline-chosen", "value"),
+        *states,
+        prevent_initial_call=True,
+    )
+    def zoomed(
+        layout: dict[str, Any] | None, order: str, named: str | None, key: str, search: str, link: str | None
+    ) -> Any:
+        view = runs.view(key)
+        query = {**merged(search, link, key), "order": order, "ranks": named or ""}
+        window = _zoomed(view.timeline, _window(view.timeline, query), layout or {})
+        return (no_update,) * 4 if window is None else answer(view, window, query, _selected(query))
+
+    # By itself: a callback that sets what it is called by may lose a click that comes while it runs.
+    @app.callback(
+        Output("timeline-chosen", "value"),
+        Output("timeline-order", "value"),
+        Input("timeline-figure", "clickData"),
+        State("timeline-order", "value"),
+        State("timeline-chosen", "value"),
+        State("run", "value"),
+        prevent_initial_call=True,
+    )
+    def opened(clicked: dict[str, Any] | None, order: str, named: str | None, key: str) -> Any:
+        view = runs.view(key)
+        host = clicked_line(_lines(view, {"order": order, "ranks": named or ""}), clicked, order)
+        return (no_update, no_update) if host is None else (host, orders(view.examined.report)[0])
+
+
+def _outputs(again: bool) -> list[Output]:
+    """What a move changes; `again` where another callback does that too."""
+    parts = (("timeline-figure", "figure"), ("timeline-told", "children"), ("timeline-detail", "children"))
+    return [*(Output(*each, allow_duplicate=again) for each in parts), Output("link", "data", allow_duplicate=True)]
 
 
 def _moved(
     times: Timeline,
     now: Window,
     cause: str,
-    layout: dict[str, Any] | None,
     step: dict[str, Any] | None,
     brushed: dict[str, Any] | None,
 ) -> Window | None:
     """The window after what the user did; None where that changes nothing."""
-    if cause == "timeline-figure.relayoutData":
-        return _zoomed(times, now, layout or {})
     if cause == "timeline-steps.clickData":
         return _around(times, [point.get("x") for point in (step or {}).get("points", [])])
     if cause == "timeline-steps.selectedData":
