@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -99,14 +100,13 @@ class Cluster:
     def _done(self, said: str, blocks: Sequence[Block]) -> list[Any]:
         """What tasks returned, in order."""
         futures = self._client.map(run_block, blocks, retries=_RETRIES, pure=False, key=said)
-        try:
+        with ExitStack() as broken_off:
+            broken_off.callback(self._client.cancel, futures, force=True)
             for number, _ in enumerate(_as_completed(self._client, futures), 1):
                 if self._progress is not None:
                     self._progress(said, number, len(blocks))
-            return [future.result() for future in futures]
-        except BaseException:
-            self._client.cancel(futures, force=True)
-            raise
+            broken_off.pop_all()
+        return [future.result() for future in futures]
 
 
 def _remove(folder: Path) -> None:

@@ -158,6 +158,8 @@ class Recorder:
 
     def _flush(self, ended: bool = False) -> None:
         started = time.thread_time_ns()
+        # Before rank.json is written: it has to know what the tables name, also where the job is killed in between.
+        readings = self.counters.drain(ended)
         if self._stale and self._output.is_placed():
             self._stale = False
             self._output.describe(self._run_info(), self._info())
@@ -181,7 +183,7 @@ class Recorder:
         self._output.add_phases(finished, self.phases.names, self.offset_ns)
         self._output.add_gradients(ready, self.offset_ns)
         write = ended or self.aggregation.due(now())
-        readings = self.aggregation.readings(self.counters.drain(ended), write)
+        readings = self.aggregation.readings(readings, write)
         self._output.add_counters(readings, self.counters.readings.keys, self.offset_ns)
         self._aggregate(write)
         self.counters.publish(self._output.run_id, issued, dropped)

@@ -52,10 +52,9 @@ def write_pack(run: Path, ranks: Sequence[int], pack: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(pack)
-    except BaseException:
+    finally:
         with suppress(OSError):
-            part.unlink()
-        raise
+            part.unlink(missing_ok=True)
 
 
 def packed_files(folder: Path) -> Iterator[tuple[Path, str | None]]:

@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from commlens.analyzers.across.matching import BY_SEQUENCE, Matched, alike_sizes
+from commlens.analyzers.across.matching import BY_SEQUENCE, Matched, alike_sizes, renumbered
 from commlens.analyzers.across.shifts import Shift, find_shift
-from commlens.analyzers.columns import Column, Columns
+from commlens.analyzers.columns import Column
 from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
@@ -112,14 +112,9 @@ def _parts(facts: RankFacts, line: Ints, ops: list[str]) -> Ints:
     op, dtype = columns.words["op"], columns.words["dtype"]
     rooted = np.isin(op.codes[line], [code for code, word in enumerate(op.words) if word in _ROOTED])
     root = np.where(rooted, columns.collectives["peer"][line], MISSING)
-    parts = np.stack([_codes(columns, line, ops), alike_sizes(columns, line), _dtypes(dtype)[dtype.codes[line]], root])
+    names, dtypes = renumbered(op.words, ops)[op.codes[line]], _dtypes(dtype)[dtype.codes[line]]
+    parts = np.stack([names, alike_sizes(columns, line), dtypes, root])
     return np.where(line == MISSING, MISSING, parts)
-
-
-def _codes(columns: Columns, line: Ints, ops: list[str]) -> Ints:
-    own = columns.words["op"]
-    table = np.array([*(ops.index(word) for word in own.words), MISSING], np.int64)
-    return table[own.codes[line]]
 
 
 def _dtypes(dtype: Column) -> Ints:

@@ -142,7 +142,7 @@ def _matched(
     for part, line in zip(parts, rows, strict=True):
         seen = line != MISSING
         own = np.searchsorted(part.rows, line[seen])
-        own_op = np.array([*(ops.index(word) for word in part.ops), MISSING], np.int64)[part.op[own]]
+        own_op = renumbered(part.ops, ops)[part.op[own]]
         own_alike, new = part.alike[own], op[seen] == MISSING
         if not communicator.point_to_point:
             differs = (own_op != op[seen]) | ((own_alike != alike[seen]) & (alike[seen] != MISSING))
@@ -150,6 +150,11 @@ def _matched(
         first = np.flatnonzero(seen)[new]
         op[first], alike[first], size[first] = own_op[new], own_alike[new], part.bytes[own[new]]
     return Matched(communicator, rows, seq, how, confidence, op, ops, size, conflict)
+
+
+def renumbered(words: Sequence[str], ops: Sequence[str]) -> Ints:
+    """For each code of a column of `words`, and for MISSING, the code in `ops`."""
+    return np.array([*(ops.index(word) for word in words), MISSING], np.int64)
 
 
 def alike_sizes(columns: Columns, line: Ints) -> Ints:
