@@ -159,7 +159,8 @@ class Rank:
             self.notes.append(note)
 
     def _nccl_operations(self, otherwise: pa.Table) -> pa.Table:
-        self.table("collectives")
+        if find_logs(self.files.names(), self.info):  # else all columns of a pack would be read for nothing
+            self.table("collectives")
         return self._tables.get("device_ops", otherwise)
 
     @property
