@@ -35,6 +35,7 @@ class AggregatedJob:
         late: ranks that work `late_ns` longer in each step.
         later: how much longer others work.
         slow_groups: hosts whose group takes four times as long to move its bytes.
+        known_steps: the job has an optimizer, which says where steps end.
         noise_ns: work of each step is longer by up to so much, each rank another.
     """
 
@@ -45,6 +46,7 @@ class AggregatedJob:
     late_ns: int = 3 * MS
     later: Mapping[int, int] = field(default_factory=dict)
     slow_groups: Collection[int] = ()
+    known_steps: bool = True
     noise_ns: int = 200 * US
     seed: int = 0
 
@@ -61,7 +63,8 @@ class AggregatedJob:
             writer = RankWriter(path, rank)
             writer.write_info(head | self._info(rank))
             collectives = self._columns(rank, issued[rank], ended[rank])
-            for table, columns in aggregated(collectives, _phases(optimizer[rank])).items():
+            phases = _phases(optimizer[rank]) if self.known_steps else None
+            for table, columns in aggregated(collectives, phases).items():
                 writer.append(table, columns)
             writer.close()
         return path
@@ -102,7 +105,7 @@ class AggregatedJob:
             "seq": np.where(outer, step, step * INNER + k),
             "in_bytes": sizes,
             "out_bytes": sizes,
-            "step": step,
+            "step": step if self.known_steps else np.zeros_like(step),
             "issued_ns": starts,
             "completed_ns": ends,
             "waited_ns": starts,

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.lateness import FEWEST_STEPS, STEP
 from commlens.analyzers.held import each
+from commlens.analyzers.numerals import counted
 from commlens.analyzers.path_lines import CriticalPath
-from commlens.analyzers.ranks import RankFacts, failed_hook, unknown_ends
+from commlens.analyzers.ranks import RankFacts, failed_hook
 from commlens.analyzers.report import Abstention
-from commlens.analyzers.steps import IN_WINDOWS, INFERRED, NONE
-from commlens.analyzers.windows import NEVER, paused_spans, read_windows
-from commlens.trace.windows import WRITTEN
+from commlens.analyzers.steps import FROM_OPTIMIZER, IN_WINDOWS, INFERRED, NONE
+from commlens.analyzers.windows import NEVER, Unfit, paused_spans, read_windows, unfit_steps
+from commlens.trace.windows import WRITTEN, entries
 
 if TYPE_CHECKING:
     from commlens.trace import Run
@@ -44,6 +49,7 @@ def find_abstentions(
         *_forward(ranks, infos),
         *_missing(run.missing),
         *_sampled_out(run),
+        *_steps_left_out(ranks, infos),
         *_joining(ranks, joined, path),
     )
 
@@ -64,19 +70,23 @@ def _joining(ranks: Sequence[RankFacts], joined: Joined, path: CriticalPath | No
         reason = "not every rank has a time budget for the same steps"
         found.append(Abstention("critical-path", reason, "optimizer steps and known ends on every rank"))
     if joined.lateness is not None and joined.lateness.unit == STEP and joined.lateness.index.size < FEWEST_STEPS:
-        reason = f"{joined.lateness.index.size} steps were analysed: too few to tell a habit from chance"
+        were = "was" if joined.lateness.index.size == 1 else "were"
+        reason = f"{counted(joined.lateness.index.size, 'step')} {were} analysed: too few to tell a habit from chance"
         found.append(Abstention("stragglers", reason, f"at least {FEWEST_STEPS} steps after the job's first two"))
     if joined.lateness is None:
         reason = "no collective that needs every rank has a known arrival on all of them"
         found.append(Abstention("stragglers", reason, "such collectives"))
-    parts = [(own, r.budget) for own, r in zip(joined.exposed, ranks, strict=True) if r.budget is not None]
-    unsplit = sum(int(own.unsplit.sum()) for own, _ in parts)
-    exposed = sum(int(budget.exposed.sum()) for _, budget in parts)
+    unsplit, exposed = (sum(parts) for parts in zip(*each(_unsplit, ranks, joined.exposed), strict=True))
     if unsplit > 0.01 * exposed:
         share = f"{100 * unsplit / exposed:.0f} %"
         reason = f"{share} of exposed time belongs to collectives that are not known on every rank"
         found.append(Abstention("wait-transfer-split", reason, "those collectives on every rank"))
     return found
+
+
+def _unsplit(facts: RankFacts, own: Exposed) -> tuple[int, int]:
+    """Exposed time that is not split, and all of it, ns; of a rank with a budget."""
+    return (int(own.unsplit.sum()), int(facts.budget.exposed.sum())) if facts.budget is not None else (0, 0)
 
 
 def name_ranks(ranks: Iterable[int]) -> str:
@@ -113,26 +123,27 @@ def _refusals(ranks: Sequence[RankFacts]) -> list[Abstention]:
 
 def _steps(ranks: Sequence[RankFacts]) -> list[Abstention]:
     """Ranks whose steps had to be guessed; a rank without any is refused a budget elsewhere."""
-    none = [r.rank for r in ranks if r.steps.how == NONE and r.analysed.size]
+    none = [r.rank for r in ranks if r.steps.how == NONE and r.rows]
     guessed = [r.rank for r in ranks if r.steps.how == INFERRED]
     found = []
     if none:
         reason = f"no optimizer step was seen and the collectives do not repeat{_where(none, ranks)}"
         found.append(Abstention("steps", reason, "a torch optimizer, or at least five like steps"))
     if guessed:
-        reason = f"no optimizer step was seen: steps are {INFERRED}{_where(guessed, ranks)}"
+        reason = f"no optimizer step was seen: steps are {INFERRED}, one may be several iterations"
+        reason += _where(guessed, ranks)
         found.append(Abstention("step-boundaries", reason, "a torch optimizer"))
     return found
 
 
 def _unknown_ends(ranks: Sequence[RankFacts]) -> list[Abstention]:
     """Rows of budgeted ranks that neither exposed nor hidden time could count."""
-    budgeted = [r for r in ranks if r.budget is not None]
-    unknown = sum(n for n, r in zip(each(unknown_ends, ranks), ranks, strict=True) if r.budget is not None)
-    total = sum(r.analysed.size for r in budgeted)
+    budgeted = [r for r in ranks if r.budgeted]
+    unknown, total = sum(r.unknown_ends for r in budgeted), sum(r.rows for r in budgeted)
     if not unknown:
         return []
-    reason = f"{unknown} of {total} collectives have no known end: exposed and hidden are lower bounds"
+    have = "has" if unknown == 1 else "have"
+    reason = f"{unknown} of {counted(total, 'collective')} {have} no known end: exposed and hidden are lower bounds"
     return [Abstention("unknown-ends", reason, "waits on those collectives, or a recorder that sees ends")]
 
 
@@ -189,12 +200,14 @@ def _paused(infos: Mapping[int, Mapping[str, Any]]) -> list[Abstention]:
     if not spans:
         return []
     words = ", ".join(f"{first}-{end - 1}" if end < NEVER else f"{first} on" for first, end in spans if end > first)
-    reason = f"recording was paused: nothing is known of collectives in steps {words}"
+    many = any(each.get("pauses") for info in infos.values() for each in entries(info, "paused"))
+    known = "so often that the oldest pauses count as one: nothing is used" if many else "nothing is known"
+    reason = f"recording was paused{' ' if many else ': '}{known} of collectives in steps {words}"
     return [Abstention("paused", reason, "a recording without pauses")] if words else []
 
 
 def _forward(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) -> list[Abstention]:
-    without = [r for r in ranks if r.budget is not None and r.lanes is None and "forward" not in r.columns.phases_seen]
+    without = [r for r in ranks if r.budgeted and r.lanes is None and "forward" not in r.phases_seen]
     if not without:
         return []
     why = next((f" ({w})" for r in without if (w := failed_hook(infos.get(r.rank, {}), "forward"))), "")
@@ -216,6 +229,51 @@ def _sampled_out(run: Run) -> list[Abstention]:
         return []
     reason = f"{left_out_words(len(out), run.world_size, run.info.get('sampled_ranks'))}: nothing is known of them"
     return [Abstention("sampled-ranks", reason, "a recording of all ranks: without COMMLENS_RANKS")]
+
+
+def _steps_left_out(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) -> list[Abstention]:
+    sampled = find_sampled_steps(ranks, infos)
+    if sampled is None or not (sampled.left_out or sampled.unnumbered):
+        return []
+    choice = f"COMMLENS_STEPS={sampled.said}"
+    if sampled.unnumbered:
+        reason = f"no optimizer step was seen, so all that the job did was taken for step 0 of {choice}"
+    else:
+        were = "was" if sampled.left_out == 1 else "were"
+        reason = (
+            f"{sampled.left_out:,} of {sampled.count:,} steps {were} left out on purpose ({choice}): nothing is known"
+            " of their collectives, of what the job does only in them, or of a hang in them shorter than half a minute"
+        )
+    return [Abstention("sampled-steps", reason, "a recording of all steps: without COMMLENS_STEPS")]
+
+
+@dataclass(frozen=True)
+class SampledSteps:
+    """What COMMLENS_STEPS left out.
+
+    Attributes:
+        said: what it said, on all ranks together.
+        count: whole steps of the rank that saw most.
+        left_out: those of them that some rank did not record on purpose.
+        unnumbered: no optimizer told steps apart, and there are not sums instead of steps.
+    """
+
+    said: str
+    count: int
+    left_out: int
+    unnumbered: bool
+
+
+def find_sampled_steps(ranks: Sequence[RankFacts], infos: Mapping[int, Mapping[str, Any]]) -> SampledSteps | None:
+    """What COMMLENS_STEPS left out, None where it chose nothing."""
+    sampled = unfit_steps(infos.values()).sampled
+    if not sampled:
+        return None
+    numbered = [r.steps for r in ranks if r.steps.how in (FROM_OPTIMIZER, IN_WINDOWS)]
+    count = max((steps.count for steps in numbered), default=0)
+    left_out = int(Unfit(sampled=sampled).is_absent(np.arange(count)).sum())
+    unnumbered = not numbered and all(r.sums is None for r in ranks)
+    return SampledSteps("; ".join(dict.fromkeys(each.said for each in sampled)), count, left_out, unnumbered)
 
 
 def left_out_words(count: int, world_size: int, choice: object) -> str:

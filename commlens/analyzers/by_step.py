@@ -8,8 +8,10 @@ from typing import Final
 
 import numpy as np
 
+from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 
@@ -45,25 +47,34 @@ class StepLine:
 
 def step_lines(ranks: Sequence[RankFacts], joined: Joined) -> tuple[StepLine, ...]:
     """Lines of all analysed steps, ascending; none where no rank has a budget."""
-    known = [(facts, joined.exposed[position]) for position, facts in enumerate(ranks) if facts.budget is not None]
+    known = [facts for facts in ranks if facts.budgeted]
     if not known:
         return ()
-    index = np.unique(np.concatenate([facts.steps.index for facts, _ in known]))
+    index = np.unique(np.concatenate([facts.steps.index for facts in known]))
     # Sums over the ranks of each part, shape (parts, steps); ranks may lack steps.
     sums, count = np.zeros((len(_PARTS), index.size)), np.zeros(index.size)
     longest, slowest = np.full(index.size, -np.inf), np.full(index.size, -1)
-    for facts, exposed in known:
-        budget, place = facts.budget, np.searchsorted(index, facts.steps.index)
-        assert budget is not None
-        parts = (budget.step, budget.compute, exposed.transfer, exposed.wait, exposed.unsplit)
-        sums[:, place] += np.stack([*parts, budget.other, budget.hidden])
+    for facts, parts in zip(ranks, each(_parts, ranks, joined.exposed), strict=True):
+        if parts is None:
+            continue
+        place = np.searchsorted(index, facts.steps.index)
+        sums[:, place] += parts
         count[place] += 1
         own = np.full(index.size, -np.inf)
-        own[place] = budget.compute + budget.other
+        own[place] = parts[_PARTS.index("compute")] + parts[_PARTS.index("other")]
         slowest[own > longest] = facts.rank
         longest = np.maximum(longest, own)
     split = joined.clocks.refusal is None and len(ranks) > 1
     return _lines(index, sums / count / 1e6, slowest if len(known) > 1 else None, split)
+
+
+def _parts(facts: RankFacts, exposed: Exposed) -> Ints | None:
+    """Each part of each step of a rank, ns, shape (parts, steps)."""
+    budget = facts.budget
+    if budget is None:
+        return None
+    parts = (budget.step, budget.compute, exposed.transfer, exposed.wait, exposed.unsplit)
+    return np.stack([*parts, budget.other, budget.hidden])
 
 
 def _lines(index: Ints, means: Floats, slowest: Ints | None, split: bool) -> tuple[StepLine, ...]:

@@ -44,12 +44,13 @@ class CollectiveLine:
         count_per_step: mean over the ranks that take part.
         duration_ms_p50: started to completed, which includes waiting for late ranks.
         duration_ms_p95: as above.
-        transfer_ms_p50: completion - last arrival; None where ranks are not joined, or an end is only an upper bound.
+        transfer_ms_p50: completion - last arrival, over all ranks' parts; None where ranks are not joined, or an end
+            is only an upper bound.
         transfer_ms_p95: as above.
         wait_ms_p50: last arrival - own arrival, over all ranks, the last one's 0 among them.
         wait_ms_p95: as above.
         wait_ms_mean: as above; what late ranks cost is in the mean where only some wait.
-        algbw_gb_s: bytes / p50 transfer, 1 GB = 1e9 bytes.
+        algbw_gb_s: bytes / p50 of the parts' transfers (or what `bandwidth_basis` says), 1 GB = 1e9 bytes.
         busbw_gb_s: algbw times nccl-tests' factor.
         bandwidth_basis: what the bandwidths were computed on; on durations they are lower bounds.
         regime: "latency-bound" or "bandwidth-bound" by the group's cost model, None where it cannot tell.

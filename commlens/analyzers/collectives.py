@@ -91,7 +91,7 @@ class _Whole:
 
     @classmethod
     def of(cls, ranks: Sequence[RankFacts]) -> _Whole:
-        budgeted = [facts.steps.index.size for facts in ranks if facts.budget is not None]
+        budgeted = [facts.steps.index.size for facts in ranks if facts.budgeted]
         return cls(any(facts.steps.index.size for facts in ranks), len(budgeted), sum(budgeted))
 
 

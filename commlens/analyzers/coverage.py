@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.matching import BY_ORDER, Matched
 from commlens.analyzers.device_coverage import DeviceCoverage, find_device_coverage, plugin_errors
-from commlens.analyzers.held import each
-from commlens.analyzers.ranks import RankFacts, unknown_ends
+from commlens.analyzers.endings import Raised, find_raised
+from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.windows import WindowLine, window_lines
 from commlens.trace.schema import TABLES
 
@@ -62,6 +62,7 @@ class Coverage:
         windows: deep windows, and what became of them.
         device_times: how far collectives of devices have the device's times; None where no device was recorded by
             commlens.
+        raised: ranks that an exception ended, the first in time first; those recorded before it was noted do not tell.
     """
 
     collectives_seen: int
@@ -78,11 +79,12 @@ class Coverage:
     notes: tuple[str, ...] = ()
     windows: tuple[WindowLine, ...] = ()
     device_times: DeviceCoverage | None = None
+    raised: tuple[Raised, ...] = ()
 
 
 def find_coverage(run: Run, ranks: Sequence[RankFacts], joined: Joined) -> Coverage:
     """What was seen of the run."""
-    seen, clocks = sum(r.analysed.size for r in ranks), joined.clocks
+    seen, clocks = sum(r.rows for r in ranks), joined.clocks
     device = find_device_coverage(run, ranks)
     unclassified = [r.lanes.unclassified_count for r in ranks if r.lanes is not None]
     return Coverage(
@@ -90,8 +92,8 @@ def find_coverage(run: Run, ranks: Sequence[RankFacts], joined: Joined) -> Cover
         collectives_matched=seen - joined.unmatched,
         collectives_unmatched=joined.unmatched,
         match_confidence=min((round(m.confidence, 4) for m in _compared(joined)), default=None),
-        ends_unknown=sum(each(unknown_ends, ranks)),
-        dropped=sum(int(r.columns.overhead["dropped"].clip(0).sum()) for r in ranks),
+        ends_unknown=sum(r.unknown_ends for r in ranks),
+        dropped=sum(r.dropped for r in ranks),
         kernels_unclassified=sum(unclassified) if unclassified else None,
         match_key=_match_key(joined),
         clock=Clock(
@@ -113,6 +115,7 @@ def find_coverage(run: Run, ranks: Sequence[RankFacts], joined: Joined) -> Cover
         ),
         windows=window_lines({number: rank.info for number, rank in run.ranks.items()}),
         device_times=device,
+        raised=find_raised({number: rank.info for number, rank in run.ranks.items()}),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from commlens.analyzers.device_operations import DeviceOperations
+from commlens.analyzers.held import each
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import DEVICE_CLOCKS
 
@@ -83,13 +84,13 @@ class DeviceCoverage:
 
 def find_device_coverage(run: Run, ranks: Sequence[RankFacts]) -> DeviceCoverage | None:
     """How far device times are known; None where no device was recorded by commlens itself."""
-    own = [facts for facts in ranks if facts.operations is not None or not facts.who.imported]
+    own = [facts for facts in ranks if _is_own(facts)]
     found = [facts.operations for facts in own if facts.operations is not None]
-    counts = np.array([_timed(facts) for facts in own], np.int64).reshape(-1, 3).sum(axis=0)
+    counts = np.array(each(_timed, ranks), np.int64).reshape(-1, 3).sum(axis=0)
     tallies = [_tallies(run.ranks[facts.rank].info) for facts in own]
     if not counts.sum() and not found:
         return None
-    by_plugin, in_windows, unknown = (int(each) for each in counts)
+    by_plugin, in_windows, unknown = (int(count) for count in counts)
     p50, p95 = _errors(found)
     return DeviceCoverage(
         collectives=by_plugin + in_windows + unknown,
@@ -98,20 +99,27 @@ def find_device_coverage(run: Run, ranks: Sequence[RankFacts]) -> DeviceCoverage
         unknown=unknown,
         error_us_p50=p50,
         error_us_p95=p95,
-        clocks={word: count for word in DEVICE_CLOCKS if (count := sum(each.clocks.get(word, 0) for each in found))},
-        operations=sum(each.count for each in found),
-        unmatched=sum(each.unmatched for each in found),
-        replayed=sum(each.graph for each in found),
-        copy_engine=sum(each.copy_engine for each in found),
-        dropped=sum(_dropped(run, facts, each) for facts, each in zip(own, tallies, strict=True)),
-        **{name: sum(each.states.get(name, 0) for each in found) for name in ("cut_off", "unseen", "under_way")},
-        steps_dropped=sum(each.get("no_step", 0) for each in tallies),
-        foreign=sum(each.get("foreign", 0) for each in tallies),
+        clocks={word: count for word in DEVICE_CLOCKS if (count := sum(one.clocks.get(word, 0) for one in found))},
+        operations=sum(one.count for one in found),
+        unmatched=sum(one.unmatched for one in found),
+        replayed=sum(one.graph for one in found),
+        copy_engine=sum(one.copy_engine for one in found),
+        dropped=sum(_dropped(run, facts, tally) for facts, tally in zip(own, tallies, strict=True)),
+        **{name: sum(one.states.get(name, 0) for one in found) for name in ("cut_off", "unseen", "under_way")},
+        steps_dropped=sum(tally.get("no_step", 0) for tally in tallies),
+        foreign=sum(tally.get("foreign", 0) for tally in tallies),
     )
 
 
+def _is_own(facts: RankFacts) -> bool:
+    """Whether commlens itself recorded the rank, or read NCCL's operations of it."""
+    return facts.operations is not None or not facts.who.imported
+
+
 def _timed(facts: RankFacts) -> tuple[int, int, int]:
-    """Collectives timed by the plugin, timed in deep windows, and not timed."""
+    """Collectives timed by the plugin, timed in deep windows, and not timed; of ranks that commlens recorded."""
+    if not _is_own(facts):
+        return 0, 0, 0
     timing, operations = facts.columns.words["timing"], facts.operations
     device, unknown = timing.equals("device"), timing.equals("enqueue_only")
     plugin = operations.by_plugin if operations is not None else np.zeros(device.size, bool)

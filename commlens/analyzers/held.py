@@ -10,10 +10,44 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, overload
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Lengthy:
+    """A record some of whose fields hold a value for each row of a rank, or for each collective of a communicator.
+
+    One that lies elsewhere comes here without them: what asks all ranks for something short costs little memory. A long
+    field is fetched each time it is looked at, and not kept, so take it once; a function of many goes through `each`.
+    """
+
+    long: ClassVar[frozenset[str]]
+    _whole: Callable[[], Any]  # in a record without its long fields alone
+
+    def __init_subclass__(cls, long: Sequence[str]) -> None:
+        cls.long = frozenset(long)
+
+    if not TYPE_CHECKING:  # a field that does not exist should be an error
+
+        def __getattr__(self, name: str) -> Any:
+            """A field that is not here."""
+            if name not in type(self).long or "_whole" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__} has no {name}")
+            return getattr(self._whole(), name)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Sent elsewhere it is the whole one."""
+        return (self._whole, ()) if "_whole" in self.__dict__ else super().__reduce_ex__(protocol)
+
+    def without_long(self, whole: Callable[[], Any] | None = None) -> Lengthy:
+        """This record without its long fields, which `whole` fetches; it is pickled as a call of that."""
+        found = object.__new__(type(self))
+        found.__dict__.update({name: value for name, value in vars(self).items() if name not in self.long})
+        if whole is not None:
+            found.__dict__["_whole"] = whole
+        return found
 
 
 class Engine(Protocol):

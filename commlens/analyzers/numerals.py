@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def counted(count: float, word: str) -> str:
+    """A count of things: "1 rank", "2,048 ranks", "1.5 steps"."""
+    text = f"{count:,}" if isinstance(count, int) else plain(count)
+    return f"{text} {word}{'s' * (text != '1')}"
+
+
 def plain(value: float, digits: int = 3) -> str:
     """Some significant digits, at least all before the point, and never an exponent: "0.0123", "1.5", "1690"."""
     rounded = float(f"{value:.{digits}g}")

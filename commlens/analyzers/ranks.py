@@ -12,22 +12,24 @@ from commlens.analyzers.budget import Budget, overlap_whole_trace, split_steps, 
 from commlens.analyzers.columns import Columns, read_columns, tiny
 from commlens.analyzers.contention import Slowed, find_slowed
 from commlens.analyzers.device_operations import DeviceOperations, find_operations, read_operations
+from commlens.analyzers.held import Lengthy
 from commlens.analyzers.identity import Identity, identify
 from commlens.analyzers.intervals import Ints, length_within
 from commlens.analyzers.lanes import Lanes, find_lanes
-from commlens.analyzers.steps import IN_WINDOWS, Steps, find_steps, no_steps
+from commlens.analyzers.steps import FROM_OPTIMIZER, IN_WINDOWS, WARM_UP, Steps, find_steps, no_steps
 from commlens.analyzers.windows import Unfit, recorded_windows, unfit_steps
-from commlens.trace.schema import MISSING
+from commlens.trace.schema import MISSING, SOURCES
 
 if TYPE_CHECKING:
     from commlens.trace import Rank
 
 _NO_STEPS = "no whole step after the job's first two"
+_NONE_RECORDED = f"{_NO_STEPS} was recorded"
 _NO_PHASES = "neither backward nor optimizer step was seen"
 
 
 @dataclass(frozen=True)
-class RankFacts:
+class RankFacts(Lengthy, long=("columns", "blocked", "budget", "exposed_ns", "analysed")):
     """One rank, analysed by itself.
 
     Attributes:
@@ -42,6 +44,12 @@ class RankFacts:
             there is none or it cannot be told.
         slowed: its compute kernels that ran longer beside communication.
         trace_bytes: size of its tables on disk.
+        rows: how many collective rows it has.
+        unknown_ends: collectives with neither a known end nor a wait that was seen; of analysed steps alone where these
+            are inside deep windows.
+        dropped: collectives that the recorder had no room for.
+        sources: where rows come from, see `schema.SOURCES`.
+        phases_seen: see `Columns`.
         exposed_ns: standstill in analysed steps of each collective row, shape (rows,).
         analysed: which collective rows were issued in analysed steps, shape (rows,).
         operations: what NCCL did, None where its plugin was not there.
@@ -58,6 +66,11 @@ class RankFacts:
     overlap_whole_trace: float | None
     slowed: tuple[Slowed, ...]
     trace_bytes: int
+    rows: int
+    unknown_ends: int
+    dropped: int
+    sources: frozenset[str]
+    phases_seen: frozenset[str]
     exposed_ns: Ints
     analysed: Ints
     operations: DeviceOperations | None = None
@@ -68,11 +81,10 @@ class RankFacts:
         """Global rank."""
         return self.who.rank
 
-
-def unknown_ends(facts: RankFacts) -> int:
-    """Collectives with neither a known end nor a wait that was seen; inside deep windows where only these count."""
-    unknown = (facts.columns.collectives["completed_ns"] == MISSING) & ~facts.blocked.known
-    return int((unknown & (facts.analysed > 0) if facts.steps.how == IN_WINDOWS else unknown).sum())
+    @property
+    def budgeted(self) -> bool:
+        """Whether it has a budget."""
+        return self.refusal is None
 
 
 def rank_facts(rank: Rank, unfit: Unfit | None = None) -> RankFacts:
@@ -94,6 +106,8 @@ def rank_facts(rank: Rank, unfit: Unfit | None = None) -> RankFacts:
     blind = blind if who.timed else "the files tell how long collectives took, not when"
     refusal = blind or _refusal(rank.info, columns, lanes, steps)
     issued = columns.collectives["issued_ns"]
+    analysed = tiny(length_within(steps.window, issued, issued + 1))  # 1 ns of each: 0 or 1
+    unknown = (columns.collectives["completed_ns"] == MISSING) & ~blocked.known
     return RankFacts(
         who=who,
         columns=columns,
@@ -105,8 +119,13 @@ def rank_facts(rank: Rank, unfit: Unfit | None = None) -> RankFacts:
         overlap_whole_trace=None if blind or steps.how == IN_WINDOWS else overlap_whole_trace(columns, blocked),
         slowed=find_slowed(columns, lanes, steps),
         trace_bytes=rank.trace_bytes,
+        rows=issued.size,
+        unknown_ends=int((unknown & (analysed > 0) if steps.how == IN_WINDOWS else unknown).sum()),
+        dropped=int(columns.overhead["dropped"].clip(0).sum()),
+        sources=frozenset(each for each in SOURCES if columns.words["source"].equals(each).any()),
+        phases_seen=columns.phases_seen,
         exposed_ns=blocked.per_row(length_within(steps.window, blocked.starts, blocked.ends)),
-        analysed=tiny(length_within(steps.window, issued, issued + 1)),  # 1 ns of each: 0 or 1
+        analysed=analysed,
         operations=None if operations is None else find_operations(operations, columns, steps),
         sums=sums,
     )
@@ -128,4 +147,6 @@ def _refusal(info: Mapping[str, Any], columns: Columns, lanes: Lanes | None, ste
     """What a time budget lacks though the standstill is known."""
     if lanes is None and not columns.phases_seen & {"backward", "optimizer"}:
         return failed_hook(info, "backward") or failed_hook(info, "optimizer") or _NO_PHASES
-    return None if steps.index.size else _NO_STEPS
+    if steps.index.size:
+        return None
+    return _NONE_RECORDED if steps.how == FROM_OPTIMIZER and steps.count > WARM_UP else _NO_STEPS

@@ -15,7 +15,16 @@ from commlens.analyzers.counted.link_lines import LinkLine, link_lines
 from commlens.analyzers.counted.read_nodes import read_nodes
 from commlens.analyzers.counted.traffic import find_traffic
 from commlens.analyzers.ranks import RankFacts, rank_facts
-from commlens.analyzers.windows import NEVER, Unfit, WindowLine, paused_spans, summed_spans, window_lines
+from commlens.analyzers.windows import (
+    NEVER,
+    Unfit,
+    WindowLine,
+    paused_spans,
+    read_sampled,
+    summed_spans,
+    unfit_steps,
+    window_lines,
+)
 from commlens.trace.schema import MISSING
 
 if TYPE_CHECKING:
@@ -46,6 +55,7 @@ class RecentLine:
         dropped: collectives that it had no room for, in the rows that were looked at.
         paused: whether its collectives are not being written.
         summed: whether only sums of its collectives are.
+        sampled: what COMMLENS_STEPS says, where its collectives are written of some steps only.
     """
 
     rank: int
@@ -62,6 +72,7 @@ class RecentLine:
     dropped: int
     paused: bool
     summed: bool
+    sampled: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +121,10 @@ def _newest(rank: Rank) -> RankFacts:
     read = rank.columns("collectives", ["step"])["step"].astype(np.int64)
     ended = rank.columns("phases", ["step"])["step"].astype(np.int64)
     oldest = int(read[read != MISSING].min()) if (read != MISSING).any() else 0
-    begin = max(oldest, int(ended.max(initial=0)) - LAST)
-    return rank_facts(rank, Unfit(absent=((0, begin + 1),) if begin > 0 else ()))
+    unfit = unfit_steps([rank.info])
+    recorded = np.unique(ended[~unfit.is_absent(ended)])
+    begin = max(oldest, int(recorded[-LAST - 1]) if recorded.size > LAST else 0)
+    return rank_facts(rank, Unfit((), (*unfit.absent, (0, begin + 1)) if begin > 0 else unfit.absent, unfit.sampled))
 
 
 def _line(
@@ -135,6 +148,7 @@ def _line(
         dropped=int(facts.columns.overhead["dropped"].clip(0).sum()),
         paused=any(end == NEVER for _, end in paused_spans(info)),
         summed=bool(summed_spans(info)),
+        sampled=sampled.said if (sampled := read_sampled(info)) is not None else None,
     )
 
 
@@ -151,8 +165,9 @@ def _standstill(facts: RankFacts) -> float | None:
 
 
 def _per_second(facts: RankFacts, at_ns: int) -> float:
-    issued = facts.columns.collectives["issued_ns"]
-    return float(np.count_nonzero((issued > at_ns - RATE_NS) & (issued <= at_ns)) / (RATE_NS / 1e9))
+    """As the recorder counts them, for not all need be written."""
+    noted, events = facts.columns.overhead["time_ns"], facts.columns.overhead["events"].clip(0)
+    return float(events[(noted > at_ns - RATE_NS) & (noted <= at_ns)].sum() / (RATE_NS / 1e9))
 
 
 def step_to_come(run: Run, within_s: float, ahead: int) -> int | None:

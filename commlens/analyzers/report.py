@@ -7,8 +7,10 @@ dataclasses are its keys. A part that is not known is None or empty, and an abst
 from __future__ import annotations
 
 import importlib
+import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from commlens.analyzers.across.progress import Progress
 from commlens.analyzers.across.rank_lines import RankLine
@@ -36,11 +38,16 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class StepFacts:
-    """Steps of the run: whole ones seen on any rank, analysed on every rank that has some, and how."""
+    """Steps of the run: whole ones seen on any rank, analysed on every rank that has some, and how.
+
+    `sampled_out` of them were left out on purpose; `sampled_steps` is what COMMLENS_STEPS said.
+    """
 
     count: int
     analyzed: int
     how: str
+    sampled_out: int = 0
+    sampled_steps: str | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,13 @@ class Abstention:
     needs: str
 
 
+_PARTS: Final = (
+    *("run", "coverage", "time_budget", "by_step", "overlaps", "collectives", "sizes", "cost_model", "ranks"),
+    *("critical_path", "device_lanes", "contention", "progress", "links", "gpus", "nccl_waits", "nccl_replays"),
+    *("overhead", "findings", "abstentions", "considered", "aggregates", "track_record"),
+)
+
+
 @dataclass(frozen=True)
 class Report:
     """Facts, findings and abstentions about one run."""
@@ -199,34 +213,30 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: dicts, lists, strings, finite numbers and None."""
+        return dict(self._parts())
+
+    def to_json(self) -> Iterator[str]:
+        """The same as JSON text, indented by two, in small pieces: that of thousands of ranks takes tens of MB."""
+        encoder = json.JSONEncoder(indent=2, allow_nan=False)
+        before = "{"
+        for name, part in self._parts():
+            yield f'{before}\n  "{name}": '
+            yield from (piece.replace("\n", "\n  ") for piece in encoder.iterencode(part))
+            before = ","
+        yield "\n}\n"
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        """One part of the contract after another."""
         from commlens._version import __version__
 
-        parts = {name: _plain(asdict(getattr(self, name))) for name in ("run", "coverage", "time_budget")}
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "producer": f"commlens {__version__}",
-            **parts,
-            "by_step": [asdict(line) for line in self.by_step],
-            "overlaps": [asdict(line) for line in self.overlaps],
-            "collectives": [_plain(asdict(line)) for line in self.collectives],
-            "sizes": [_plain(asdict(bucket)) for bucket in self.sizes],
-            "cost_model": [_plain(asdict(line)) for line in self.cost_model],
-            "ranks": [_plain(asdict(line)) for line in self.ranks],
-            "critical_path": _plain(asdict(self.critical_path)) if self.critical_path else None,
-            "device_lanes": [_plain(asdict(line)) for line in self.device_lanes],
-            "contention": [_plain(asdict(line)) for line in self.contention],
-            "progress": [_plain(asdict(each)) for each in self.progress],
-            "links": [_plain(asdict(line)) for line in self.links],
-            "gpus": [_plain(asdict(line)) for line in self.gpus],
-            "nccl_waits": [asdict(line) for line in self.nccl_waits],
-            "nccl_replays": [asdict(line) for line in self.nccl_replays],
-            "overhead": _plain(asdict(self.overhead)),
-            "findings": [_plain(asdict(finding)) for finding in self.findings],
-            "abstentions": [asdict(abstention) for abstention in self.abstentions],
-            "considered": [_plain(asdict(each)) for each in self.considered],
-            "aggregates": _plain(asdict(self.aggregates)) if self.aggregates else None,
-            "track_record": [asdict(each) for each in self.track_record],
-        }
+        yield "schema_version", SCHEMA_VERSION
+        yield "producer", f"commlens {__version__}"
+        for name in _PARTS:
+            value = getattr(self, name)
+            if isinstance(value, tuple):
+                yield name, [_plain(asdict(line)) for line in value]
+            else:
+                yield name, None if value is None else _plain(asdict(value))
 
 
 def _plain(value: Any) -> Any:

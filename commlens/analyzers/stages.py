@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from commlens.analyzers.abstentions import find_abstentions
+from commlens.analyzers.abstentions import find_abstentions, find_sampled_steps
 from commlens.analyzers.across.critical_path import Path, find_path
 from commlens.analyzers.across.joined import Joined, join
 from commlens.analyzers.across.rank_lines import rank_lines
@@ -120,6 +120,7 @@ def examine(run: Run, engine: Engine = HERE) -> Examined:
     unheld = not_held_against_calibration(context)
     hangs, progress, unsure = find_hangs(ranks, joined.matched, infos, launch_line(run.info, infos))
     path = find_path(ranks, joined.waits, joined.clocks) if len(ranks) > 1 else None
+    give_back()
     told = path_lines(path, ranks)
     report = Report(
         run=_run_facts(run, ranks),
@@ -171,7 +172,7 @@ def _run_facts(run: Run, ranks: Sequence[RankFacts]) -> RunFacts:
         sources=_sources(ranks),
         imported=run.info["imported"] if run.info.get("imported") in IMPORTED else None,
         fix=_applied(run),
-        steps=_step_facts(ranks),
+        steps=_step_facts(run, ranks),
     )
 
 
@@ -183,14 +184,17 @@ def _applied(run: Run) -> tuple[str, ...]:
 
 
 def _sources(ranks: Sequence[RankFacts]) -> tuple[str, ...]:
-    return tuple(s for s in SOURCES if any(r.columns.words["source"].equals(s).any() for r in ranks))
+    return tuple(source for source in SOURCES if any(source in facts.sources for facts in ranks))
 
 
-def _step_facts(ranks: Sequence[RankFacts]) -> StepFacts:
+def _step_facts(run: Run, ranks: Sequence[RankFacts]) -> StepFacts:
     counted = [r.steps for r in ranks if r.steps.index.size]
     how = Counter(steps.how for steps in counted).most_common(1)
+    sampled = find_sampled_steps(ranks, {number: rank.info for number, rank in run.ranks.items()})
     return StepFacts(
         count=max((r.steps.count for r in ranks), default=0),
         analyzed=min((steps.index.size for steps in counted), default=0),
         how=how[0][0] if how else NONE,
+        sampled_out=sampled.left_out if sampled is not None else 0,
+        sampled_steps=sampled.said if sampled is not None else None,
     )

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commlens.analyzers.columns import Columns
 from commlens.analyzers.grouped import group_keys
 from commlens.analyzers.intervals import Intervals, Ints, merge
 from commlens.analyzers.signature import repetition_starts
-from commlens.analyzers.windows import Span, Unfit, Window
+from commlens.analyzers.windows import Unfit, Window, within
 from commlens.trace.schema import MISSING, STEP_MARK
 
 _ALL_FIT = Unfit()
@@ -53,7 +54,8 @@ def find_steps(columns: Columns, windows: Sequence[Window] = (), unfit: Unfit = 
     """Steps of a rank: from step marks, else its optimizer, else from the repeating signature, else none.
 
     The unfinished step at the end of the trace is dropped. Where devices were recorded in deep windows, only the
-    steps inside them are analysed; else those that neither a window disturbed nor a pause left out, if any remain.
+    steps inside them are analysed; else those that neither a window disturbed nor a pause or sample left out, if any
+    remain.
 
     Args:
         columns: of one rank.
@@ -63,7 +65,7 @@ def find_steps(columns: Columns, windows: Sequence[Window] = (), unfit: Unfit = 
     marked = _marked(columns)
     if marked is not None:
         return marked
-    ends, numbers = _optimizer_ends(columns)
+    ends, numbers = optimizer_ends(columns)
     if ends.size and windows and columns.kernels["start_ns"].size:
         return _in_windows(columns, ends, numbers, windows)
     if ends.size:
@@ -133,7 +135,7 @@ def signature_tokens(columns: Columns) -> Ints:
     return group_keys([words["group"].codes, words["op"].codes, columns.collectives["bytes"]])[0]
 
 
-def _optimizer_ends(columns: Columns) -> tuple[Ints, Ints]:
+def optimizer_ends(columns: Columns) -> tuple[Ints, Ints]:
     """Ends of the optimizer that stepped first, ns, ascending, and the number of the step that each one ends."""
     rows = np.flatnonzero(columns.during("optimizer"))
     ends, names = columns.phases["end_ns"][rows], columns.phase_words["name"].codes[rows]
@@ -162,15 +164,12 @@ def _in_windows(columns: Columns, ends: Ints, numbers: Ints, windows: Sequence[W
 
 def _fit(steps: Steps, unfit: Unfit) -> Steps:
     """Without the steps that are absent, and without disturbed ones where others are left."""
-    recorded = _without(steps, unfit.absent)
-    quiet = _without(recorded, unfit.disturbed)
+    recorded = _only(steps, ~unfit.is_absent(steps.index))
+    quiet = _only(recorded, ~within(unfit.disturbed, recorded.index))
     return quiet if quiet.index.size else recorded
 
 
-def _without(steps: Steps, spans: Sequence[Span]) -> Steps:
-    keep = np.ones(steps.index.size, bool)
-    for first, end in spans:
-        keep &= (steps.index < first) | (steps.index >= end)
+def _only(steps: Steps, keep: NDArray[np.bool_]) -> Steps:
     return replace(steps, index=steps.index[keep], start_ns=steps.start_ns[keep], end_ns=steps.end_ns[keep])
 
 

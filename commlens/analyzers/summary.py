@@ -9,6 +9,7 @@ import numpy as np
 
 from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.held import each
 from commlens.analyzers.intervals import Ints
 from commlens.analyzers.ranks import RankFacts
 
@@ -60,7 +61,7 @@ class TimeBudget:
 def time_budget(ranks: Sequence[RankFacts], joined: Joined) -> TimeBudget:
     """Summarise the budgets of all ranks; `joined` is of the same ranks in the same order."""
     split = joined.exposed if joined.clocks.refusal is None and len(ranks) > 1 else [None] * len(ranks)
-    per_rank = tuple(_rank_budget(facts, parts) for facts, parts in zip(ranks, split, strict=True))
+    per_rank = tuple(each(_rank_budget, ranks, split))
     return TimeBudget(
         step_ms=_mean([r.step_ms for r in per_rank]),
         compute_ms=_mean([r.compute_ms for r in per_rank]),

@@ -1,9 +1,9 @@
-"""Ranks of which nothing is known, in words: those left out on purpose are not missing."""
+"""Ranks and steps of which nothing is known, in words: those left out on purpose are not missing."""
 
 from __future__ import annotations
 
 from commlens.analyzers.abstentions import left_out_words, name_ranks
-from commlens.analyzers.report import RunFacts
+from commlens.analyzers.report import RunFacts, StepFacts
 
 
 def unseen(run: RunFacts) -> str | None:
@@ -12,3 +12,12 @@ def unseen(run: RunFacts) -> str | None:
     if run.ranks_sampled_out:
         parts.append(left_out_words(len(run.ranks_sampled_out), run.world_size, run.sampled_ranks))
     return "; ".join(parts) or None
+
+
+def steps_out(steps: StepFacts) -> str | None:
+    """ "980 left out on purpose (COMMLENS_STEPS=::50)"; None where all were recorded."""
+    return (
+        f"{steps.sampled_out:,} left out on purpose (COMMLENS_STEPS={steps.sampled_steps})"
+        if steps.sampled_out
+        else None
+    )

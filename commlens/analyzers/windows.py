@@ -7,6 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from commlens.trace.sampling import Choice, chosen, parse_choice
 from commlens.trace.windows import WRITTEN, entries
 
 Span = tuple[int, int]  # steps from the first up to, not including, the second
@@ -64,27 +68,80 @@ def _int(value: object, otherwise: int) -> int:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """The steps that a rank recorded where COMMLENS_STEPS left out some on purpose.
+
+    Attributes:
+        said: what COMMLENS_STEPS said.
+        choice: the same, read.
+        windows: steps of deep windows, which are recorded beside them.
+    """
+
+    said: str
+    choice: Choice
+    windows: tuple[Span, ...] = ()
+
+    def kept(self, steps: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """Which steps were recorded, of their shape."""
+        return chosen(self.choice, steps) | within(self.windows, steps)
+
+
+def within(spans: Iterable[Span], steps: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Which steps lie in some span, of their shape."""
+    inside = np.zeros(steps.shape, bool)
+    for first, end in spans:
+        inside |= (steps >= first) & (steps < end)
+    return inside
+
+
+@dataclass(frozen=True)
 class Unfit:
     """Steps that are not analysed.
 
     Attributes:
         disturbed: by deep windows, on any rank, for the others waited for it; analysed where there are no others.
         absent: their collectives were not recorded on some rank; never analysed.
+        sampled: what ranks recorded that left out steps on purpose; the others are never analysed.
     """
 
     disturbed: tuple[Span, ...] = ()
     absent: tuple[Span, ...] = ()
+    sampled: tuple[Sampled, ...] = ()
+
+    def is_absent(self, steps: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """Which steps some rank did not record, of their shape."""
+        missing = within(self.absent, steps)
+        for each in self.sampled:
+            missing |= ~each.kept(steps)
+        return missing
 
 
 def unfit_steps(infos: Iterable[Mapping[str, Any]]) -> Unfit:
     """The steps of a run that are not analysed as light ones, from its rank.json files."""
     disturbed: set[Span] = set()
     absent: set[Span] = set()
+    sampled: dict[Sampled, None] = {}
     for info in infos:
         # In the step before it a window connects to the devices' tracing.
         disturbed |= {(each.first - 1, each.clear) for each in read_windows(info) if each.clear > each.first}
         absent |= {*paused_spans(info), *summed_spans(info)}
-    return Unfit(tuple(sorted(disturbed)), tuple(sorted(absent)))
+        if (found := read_sampled(info)) is not None:
+            sampled[found] = None
+    return Unfit(tuple(sorted(disturbed)), tuple(sorted(absent)), tuple(sampled))
+
+
+def read_sampled(info: Mapping[str, Any]) -> Sampled | None:
+    """What a rank recorded where COMMLENS_STEPS chose steps; None where it did not."""
+    said = info.get("sampled_steps")
+    if not isinstance(said, str):
+        return None
+    try:
+        choice = parse_choice(said)
+    except ValueError:
+        return None
+    # A window is prepared in the step before it; one that was skipped may have been too late to be recorded.
+    spans = [(each.first - 1, each.end) for each in read_windows(info) if each.state != "skipped"]
+    return Sampled(said, choice, tuple(spans))
 
 
 def paused_spans(info: Mapping[str, Any]) -> list[Span]:

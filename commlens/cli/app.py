@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from commlens._version import __version__
 from commlens.cli.after_dashes import WithLauncher
@@ -33,7 +34,30 @@ from commlens.cli.watch import watch
 from commlens.cli.whatif import whatif
 from commlens.errors import CommlensError
 
+
+class _StoppedError(CommlensError):
+    """Ctrl-C."""
+
+    exit_code = 130
+
+
+class _Commands(TyperGroup):
+    """All commands; typer alone would end without a word at Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for.
+
+        Raises:
+            CommlensError: It cannot do so, or was interrupted.
+        """
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _StoppedError("interrupted; run it again for the whole result") from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="commlens",
     help="Find out why a distributed training job waits on communication, and what fixing it gains.",
     no_args_is_help=True,

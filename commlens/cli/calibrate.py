@@ -15,7 +15,7 @@ import typer
 from commlens.cli.after_dashes import launcher_of
 from commlens.cli.launcher import launch
 from commlens.cli.places import anywhere
-from commlens.errors import WriteError
+from commlens.errors import CommlensError, WriteError
 
 if TYPE_CHECKING:
     from commlens.trace import Run
@@ -59,6 +59,7 @@ and time each operation in them over message sizes.
         plan = _write_plan(opened, launcher, seconds, result)
         launch([*launcher, "-m", JOB, str(plan)])
         if not result.exists():
+            _check_took_part(plan, launcher)
             print("commlens: rank 0 is on another host; the calibration is there", file=sys.stderr)  # noqa: T201
             return
         write_file(target, force, lambda part: shutil.copyfile(result, part))
@@ -84,6 +85,17 @@ def _write_plan(run: Run, launcher: list[str], seconds: float, result: Path) -> 
     path = result.with_name("plan.json")
     plan.write(path)
     return path
+
+
+def _check_took_part(plan: Path, launcher: list[str]) -> None:
+    """Refuse what ended well without a calibration, and without ranks of this host in one that another has."""
+    from commlens.cli.calibrate_plan import TOOK_PART
+
+    if not plan.with_name(TOOK_PART).exists():
+        raise CommlensError(
+            f"nothing was measured: {shlex.join(launcher)} ended without starting a rank; give what started the run,"
+            " as in -- torchrun --nproc-per-node 2"
+        )
 
 
 def _show(calibration: Calibration) -> None:

@@ -1,11 +1,13 @@
 """The job of `commlens calibrate`: measures how long messages take in a run's groups when nobody is late.
 
 Started by the user's launcher where the run was. Rank 0 reads the plan and writes the calibration; the others need
-no file. Groups are measured in turn: those not in it wait at a barrier, so that nothing else uses the links.
+no file, and tell the command of their host that they took part. Groups are measured in turn: those not in it wait at a
+barrier, so that nothing else uses the links.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from commlens.cli.calibrate_plan import Measurement, Plan, ranks_label, read_plan
+from commlens.cli.calibrate_plan import TOOK_PART, Measurement, Plan, ranks_label, read_plan
 from commlens.cli.calibrate_sweep import Sample, sweep
 from commlens.cli.launcher import FAILURE, PROGRESS
 from commlens.profiler.environment import host
@@ -37,7 +39,14 @@ def main() -> None:
         found = Calibration(plan.source, MadeWith(torch.__version__, backend), _entries(plan, gathered))
         write_calibration(Path(plan.result), found)
     dist.barrier(group=everyone)
+    _tell_command(Path(sys.argv[1]))
     dist.destroy_process_group()
+
+
+def _tell_command(plan: Path) -> None:
+    """Leave a sign for the command of this host, if that started this rank: rank 0's result may be elsewhere."""
+    with contextlib.suppress(OSError):
+        plan.with_name(TOOK_PART).touch()
 
 
 def _join() -> None:

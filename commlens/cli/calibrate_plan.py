@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MEASURED = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send")
 _SMALLEST, _AT_LEAST, _GROWTH = 256, 16 * 2**20, 4  # bytes, bytes, factor
+TOOK_PART = "took-part"  # a file beside the plan: ranks of this host measured, wherever rank 0 is
 _MOST_ALIKE = 4  # groups of one operation, size and scope; more would only take time from each other
 
 

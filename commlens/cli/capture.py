@@ -25,12 +25,14 @@ def capture(
 
     Example: commlens capture --steps 3
     """
+    from commlens.analyzers.numerals import counted
     from commlens.cli.requests import Asked, interruptible
     from commlens.trace.control import CAPTURE
 
     asked = Asked(runs, CAPTURE, steps)
     first = asked.request.step
-    typer.echo(f"deep window of steps {first} to {first + steps - 1}, {len(asked.ranks)} ranks asked")
+    which = f"steps {first} to {first + steps - 1}" if steps > 1 else f"step {first}"
+    typer.echo(f"deep window of {which}, {counted(len(asked.ranks), 'rank')} asked")
     code = interruptible(
         lambda: _answers(asked) or (_files(asked) if wait else 0), "the window is recorded all the same"
     )

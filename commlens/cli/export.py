@@ -75,6 +75,7 @@ def _tables(run: Run, folder: Path, kind: Kind, force: bool) -> None:
 
 
 def _trace(run: Run, path: Path, force: bool) -> None:
+    from commlens.analyzers.numerals import counted
     from commlens.cli.output import write_file
     from commlens.cli.perfetto import write_trace
 
@@ -83,7 +84,7 @@ def _trace(run: Run, path: Path, force: bool) -> None:
     written = found[0]
     typer.echo(path)
     typer.echo(
-        f"{written.ranks:,} ranks, {written.collectives:,} collectives (a part on each rank),"
+        f"{counted(written.ranks, 'rank')}, {counted(written.collectives, 'collective')} (a part on each rank),"
         f" arrows between the ranks of {written.arrows:,}"
     )
     typer.echo(f"clocks: {written.clocks}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from commlens.errors import WriteError
@@ -83,3 +83,13 @@ def _send(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, force: bool, text: str) -> None:
     """Write a text file; see `write_file`."""
     write_file(path, force, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_pieces(path: Path, force: bool, pieces: Iterable[str]) -> None:
+    """Write a text file, piece by piece; see `write_file`."""
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(pieces)
+
+    write_file(path, force, write)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from commlens.analyzers import Report
     from commlens.analyzers.held import Engine
     from commlens.analyzers.track_record import Track
+
+
+_BLOCK: Final = 1 << 14  # pieces of a report that are written at once
 
 
 class Format(str, enum.Enum):
@@ -95,7 +99,7 @@ def report(
 
     Example: commlens report runs --fail-on 'exposed>15%'
     """
-    from commlens.cli.output import check_free, write_text
+    from commlens.cli.output import check_free, write_pieces
 
     drill = by is not None or ranks is not None
     if drill and (format is not ReportFormat.text or output is not None or explain is not None):
@@ -120,7 +124,7 @@ def report(
     elif output is None:
         _print(result, format)
     else:
-        write_text(output, force, _to_text(result, format))
+        write_pieces(output, force, _to_text(result, format))
         print(f"commlens: wrote {output}", file=sys.stderr)  # noqa: T201
     conclude_report(result, gates, junit, annotations)
 
@@ -139,7 +143,9 @@ def show(
 
 def _print(result: Report, format: ReportFormat) -> None:
     if format is not ReportFormat.text:
-        typer.echo(_to_text(result, format), nl=False)
+        pieces = iter(_to_text(result, format))
+        while block := "".join(islice(pieces, _BLOCK)):
+            typer.echo(block, nl=False)
         return
     from commlens.render.report import print_report
     from commlens.render.words import open_console
@@ -173,16 +179,14 @@ def _track_record() -> tuple[Track, ...]:
         return ()
 
 
-def _to_text(result: Report, format: ReportFormat) -> str:
-    """The whole report as text, for a file or a pipe."""
+def _to_text(result: Report, format: ReportFormat) -> Iterable[str]:
+    """The whole report as text, in pieces, for a file or a pipe."""
     if format is ReportFormat.html:
         from commlens.ui.html import to_html
 
-        return to_html(result)
+        return [to_html(result)]
     if format is ReportFormat.json:
-        import json
-
-        return json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n"
+        return result.to_json()
     import io
 
     from commlens.render.report import print_report
@@ -190,4 +194,4 @@ def _to_text(result: Report, format: ReportFormat) -> str:
 
     page = io.StringIO()
     print_report(result, open_console(page, width=FILE_WIDTH))
-    return "".join(f"{line.rstrip()}\n" for line in page.getvalue().splitlines())
+    return [f"{line.rstrip()}\n" for line in page.getvalue().splitlines()]

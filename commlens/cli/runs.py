@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 RUNS = Path("commlens-runs")  # where the recorder writes unless told otherwise
 
 
+def _checked(rank_regex: str) -> str:
+    """A pattern that finds ranks, refused before anything is read."""
+    from commlens.trace.importers.rank_pattern import rank_pattern
+
+    return rank_pattern(rank_regex).pattern
+
+
 RunParts = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -33,6 +40,7 @@ RankRegex = Annotated[
     typer.Option(
         "--rank-regex",
         metavar="REGEX",
+        parser=_checked,
         help="Finds the rank in names of imported files that do not say it: 'rank(\\d+)'.",
     ),
 ]

@@ -139,12 +139,13 @@ def _check_applied(run: Run) -> None:
 
 
 def _check_enough(count: int, fix: str | None) -> None:
+    from commlens.analyzers.numerals import counted
     from commlens.analyzers.verification import FEWEST_STEPS
 
     if count < FEWEST_STEPS:
         raise CommlensError(
-            f"the job {_how(fix)} had {count} steps after its warm-up, {FEWEST_STEPS} are the fewest to compare; let it"
-            " run for longer (a step ends when the optimizer's does)"
+            f"the job {_how(fix)} had {counted(count, 'step')} after its warm-up, {FEWEST_STEPS} are the fewest to"
+            " compare; let it run for longer (a step ends when the optimizer's does)"
         )
 
 

@@ -23,6 +23,7 @@ Progress = Callable[[str, int, int], None]  # told what is done, how many blocks
 _BLOCKS: Final = 8  # of a call for each worker: enough to balance, few enough for the scheduler
 _MOST: Final = 32  # items of a block
 _RETRIES: Final = 2
+_WHOLE: Final = 32  # items with their long fields that are looked at here, by turns
 
 
 class Cluster:
@@ -32,6 +33,7 @@ class Cluster:
         self._client, self._folder, self._workers = client, folder, workers
         self._progress = progress
         self._numbers = count()  # of calls: a dashboard asks from several threads
+        self._whole: dict[tuple[Path, int], Any] = {}
 
     def apart(self) -> Cluster:
         """The same with a folder of its own, which goes once nothing that is kept in it is used any more."""
@@ -57,6 +59,20 @@ class Cluster:
         """As `keep`, a sequence for each part of what the function returns."""
         return self._kept(parts, function, sequences, split=True)
 
+    def whole(self, path: Path, number: int) -> Any:
+        """An item of a file with its long fields. It is forgotten soon: few are looked at here, again and again."""
+        found = self._whole.get((path, number))
+        if found is None:
+            if len(self._whole) >= _WHOLE:
+                self._forget()
+            found = self._whole[path, number] = store.take(path, number)
+        return found
+
+    def _forget(self) -> None:
+        """Let go of what was taken from the folder's files, but for what is used."""
+        self._whole = {}
+        store.forget(self._folder)
+
     def _kept(
         self, parts: int, function: Callable[..., Any], sequences: Sequence[Sequence[Any]], split: bool
     ) -> tuple[Stored[Any], ...]:
@@ -74,6 +90,7 @@ class Cluster:
         split: bool,
     ) -> list[Any]:
         """What each block of a call returned; `number` names its files."""
+        self._forget()
         store.let_go_of_pages()
         spans = list(pairwise(bounds))
         held = tuple(each if isinstance(each, Stored) else None for each in sequences)

@@ -6,21 +6,25 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from commlens.analyzers.held import Engine, Held, Here
+from commlens.analyzers.held import Engine, Held, Here, Lengthy
 from commlens.cluster import store
 
+if TYPE_CHECKING:
+    from commlens.cluster.engine import Cluster
+
 T = TypeVar("T")
+_PATHS: Final = 4096  # one for all items of a block
 
 
 class Stored(Held[T]):
     """A sequence in files of the scratch folder, a block of items each."""
 
-    def __init__(self, folder: Path, name: str, bounds: Sequence[int], engine: Engine | None = None) -> None:
+    def __init__(self, folder: Path, name: str, bounds: Sequence[int], engine: Cluster | None = None) -> None:
         self.folder, self.name, self.bounds = folder, name, tuple(bounds)  # where blocks begin, and the end
         self._engine = engine
         self._items: list[T | None] = [None] * self.bounds[-1]
@@ -53,12 +57,42 @@ class Stored(Held[T]):
         item = self._items[place]
         if item is None:
             block = bisect_right(self.bounds, place) - 1
-            item = self._items[place] = store.take(
-                block_path(self.folder, self.name, block), place - self.bounds[block]
-            )
+            lies = Place(block_path(self.folder, self.name, block), place - self.bounds[block], self._engine)
+            item = self._items[place] = lies.brief() if self._engine is not None else lies()
         return item
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an item lies: its file, its number there, and the engine that removes the file when it goes itself."""
+
+    path: Path
+    number: int
+    engine: Cluster | None
+
+    def __call__(self) -> Any:
+        """The whole item."""
+        return store.take(self.path, self.number) if self.engine is None else self.engine.whole(self.path, self.number)
+
+    def brief(self) -> Any:
+        """The item, without long fields where it has any."""
+        beside = _beside(self.path)
+        if not beside.exists():
+            return store.take(self.path, self.number)
+        found = store.take(beside, self.number)
+        return found.without_long(self) if isinstance(found, Lengthy) else found
+
+    def __reduce__(self) -> Any:
+        return Place, (self.path, self.number, None)
+
+
+@lru_cache(_PATHS)
+def _beside(path: Path) -> Path:
+    """The same items without their long fields, in a file of their own."""
+    return path.with_name(f"{path.name}.brief")
+
+
+@lru_cache(_PATHS)
 def block_path(folder: Path, name: str, block: int) -> Path:
     """File of a block of a sequence."""
     return folder / f"{name}-{block:05d}"
@@ -114,8 +148,15 @@ def run_block(block: Block) -> list[Any] | None:
     found = [call.function(*items) for items in zip(*columns, strict=True)]
     if block.out:
         for place, path in enumerate(block.out):
-            store.write(path, [each[place] for each in found] if block.split else found)
+            _write(path, [each[place] for each in found] if block.split else found)
     return None if block.out else found
+
+
+def _write(path: Path, items: Sequence[Any]) -> None:
+    if any(isinstance(each, Lengthy) for each in items):
+        brief = [each.without_long() if isinstance(each, Lengthy) else each for each in items]
+        store.write(_beside(path), brief)
+    store.write(path, items)
 
 
 def sees(path: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 DEFAULT_FOLDER = "commlens-runs"
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE)
+_HERE = ("file", "local")  # schemes of this machine's own folders, as for the commands that read
 
 
 def install(c10d: ModuleType) -> None:
@@ -74,6 +77,11 @@ def _after_init() -> None:
 
     from commlens.profiler import limits, nccl_plugin
 
+    if dist.get_rank() == 0 and (scheme := _other_storage()):
+        live.warn(
+            f"a job does not write to {scheme}://, as COMMLENS asks: recording into {requested_folder()};"
+            f" copy the run when the job has ended{' (aws s3 sync)' if scheme == 's3' else ''}"
+        )
     if live.recorder is None and not limits.is_recorded(dist.get_rank(), dist.get_world_size()):
         nccl_plugin.pause()
         return
@@ -88,10 +96,20 @@ def _after_destroy() -> None:
 
 
 def requested_folder() -> str:
-    """Absolute path of the folder that COMMLENS asks for."""
+    """Absolute path of the folder that COMMLENS asks for; the usual one where that is no folder but an address."""
     value = os.environ.get("COMMLENS", "1").strip()
+    address = _ADDRESS.fullmatch(value)
+    if address is not None:
+        value = address[2] if address[1].lower() in _HERE and address[2] else DEFAULT_FOLDER
     wanted = DEFAULT_FOLDER if value.lower() in ("1", "on", "true", "yes") else value
     return os.path.abspath(os.path.expanduser(wanted))  # noqa: PTH100, PTH111 - pathlib is not needed here
+
+
+def _other_storage() -> str | None:
+    """Scheme of the storage that COMMLENS names, None where it names a folder; the rest may hold a password."""
+    address = _ADDRESS.fullmatch(os.environ.get("COMMLENS", "").strip())
+    scheme = None if address is None else address[1].lower()
+    return None if scheme in _HERE else scheme
 
 
 def record(folder: str | os.PathLike[str] | None = None) -> None:

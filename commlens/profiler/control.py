@@ -43,6 +43,10 @@ class Pauses:
             first = self.spans[-1][0]
             self.spans[-1] = first, max(step, first)
 
+    def include(self, step: int) -> bool:
+        """Whether the collectives of a step are written."""
+        return not any(first <= step and (end is None or step < end) for first, end in self.spans)
+
     def written(self, steps: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
         """Which rows of these steps are written, shape (rows,)."""
         kept = np.ones(steps.shape, bool)
@@ -56,8 +60,14 @@ class Pauses:
         return [each for each, is_kept in zip(samples, kept, strict=True) if is_kept]
 
     def described(self) -> list[dict[str, int | None]]:
-        """The entry of rank.json."""
-        return [{"from_step": first, "to_step": end} for first, end in self.spans[-_KEPT:]]
+        """The entry of rank.json; of more than `_KEPT` the oldest are one, which covers what lay between them."""
+        spans, merged = self.spans, len(self.spans) - _KEPT + 1
+        if merged > 1:
+            spans = [(spans[0][0], spans[merged - 1][1]), *spans[merged:]]
+        told: list[dict[str, int | None]] = [{"from_step": first, "to_step": end} for first, end in spans]
+        if merged > 1:
+            told[0]["pauses"] = merged
+        return told
 
 
 class Control:

@@ -40,6 +40,7 @@ class Gradients:
 
     Args:
         changed: Called when `state` has changed.
+        sampled: The steps to read in.
 
     Attributes:
         state: For `hooks` of rank.json: "ok", or why there is nothing.
@@ -47,11 +48,12 @@ class Gradients:
         hook_ns: CPU time spent since it was last taken, ns.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None], sampled: frozenset[int] = SAMPLED) -> None:
         self.state = NOT_YET
         self.finished: list[Ready] = []
         self.hook_ns = 0
         self._changed = changed
+        self._sampled = sampled
         self._models: list[weakref.ref[Any]] = []
         self._probes: dict[int, Probe] = {}
         self._step = -1
@@ -67,7 +69,7 @@ class Gradients:
         """Puts the probes in where `step` is one to sample."""
         if self._probes:  # one inside another, on a thread of the engine
             self._depth += 1
-        elif step in SAMPLED and not self._off:
+        elif step in self._sampled and not self._off:
             self._backwards = self._backwards + 1 if step == self._step else 0
             self._step = step
             if self._backwards < MAX_BACKWARDS:

@@ -34,7 +34,7 @@ def give_up(error: BaseException) -> None:
     global recorder
     failed, recorder = recorder, None
     if failed is not None:
-        failed.disable()
+        failed.disable(f"{type(error).__name__}: {one_line(error)}")
     warn(f"recording stopped ({type(error).__name__}: {one_line(error)}); the job goes on without it")
 
 

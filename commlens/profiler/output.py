@@ -220,6 +220,11 @@ class Output:
             self._writer.write_info({"run_id": self.run_id, **info})
             self._writer.close()
 
+    def give_up(self, why: str) -> None:
+        """Leaves a word of why nothing more comes, where there is room for it."""
+        if self._writer is not None:
+            self._writer.give_up(why)
+
     def abandon(self) -> None:
         """Lets go of the files without writing."""
         if self._writer is not None:

@@ -56,6 +56,7 @@ class Phases:
         self.before_backward: Callable[[Any], None] | None = None  # given the tensors that it starts from
         self.after_backward: Callable[[], None] | None = None
         self.on_step: Callable[[int], None] | None = None  # given the step that begins
+        self.after_step: Callable[[int, int], None] | None = None  # likewise and when, once windows have had their turn
         self.boundary = self.limit_ns = sys.maxsize  # from that step on, and from phases that end then on, call these
         self.at_boundary: Callable[[], None] | None = None
         self.at_limit: Callable[[], None] | None = None
@@ -96,6 +97,8 @@ class Phases:
                 self.on_step(self.step)
             if self.step >= self.boundary and self.at_boundary is not None:
                 self.at_boundary()
+            if self.after_step is not None:
+                self.after_step(self.step, ended)
         if ended > self.limit_ns and self.at_limit is not None:
             self.at_limit()
 

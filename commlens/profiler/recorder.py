@@ -15,12 +15,24 @@ import threading
 import time
 from typing import Any
 
-from commlens.profiler import environment, fix, graphs, limits, live, losses, nccl_plugin, phases, torch_profiler
+from commlens.profiler import (
+    ending,
+    environment,
+    fix,
+    graphs,
+    limits,
+    live,
+    losses,
+    nccl_plugin,
+    phases,
+    torch_profiler,
+)
 from commlens.profiler.aggregation import Aggregation
+from commlens.profiler.chosen_steps import ChosenSteps
 from commlens.profiler.clock import now, wall_offset_ns
 from commlens.profiler.control import Control
 from commlens.profiler.counters.sampler import Counters
-from commlens.profiler.gradients import Gradients
+from commlens.profiler.gradients import SAMPLED, Gradients
 from commlens.profiler.groups import Groups
 from commlens.profiler.logs import new_log
 from commlens.profiler.output import Output
@@ -45,13 +57,15 @@ class Recorder:
         self.software = environment.software()  # on the job's thread: another's current device may be another
         self.groups = Groups(self._info_changed)
         self.phases = phases.Phases(self._thread)
-        self.gradients = Gradients(self._info_changed)
+        choice = limits.chosen_steps()
+        self.gradients = Gradients(self._info_changed, limits.gradient_steps(choice, SAMPLED))
         self.losses = losses.asked()
         self.collectives = new_log(self.groups, self.phases)
         self.slots = self.collectives.slots
         self.phases.buckets = self.collectives.buckets
         self.windows = Windows(self.phases, self._info_changed)
         self.control = Control(self.windows, lambda: self.phases.step, self._info_changed)
+        self.chosen = ChosenSteps(choice, self.windows.spans)
         self.aggregation = Aggregation(limits.quota_bytes())
         self.graphs = graphs.Graphs()
         self.hooks: dict[str, str] = {}
@@ -63,9 +77,13 @@ class Recorder:
         self._wake = threading.Event()
         self._pause_s = 0.0 if self._output.is_packed else max(SOONEST_S, FLUSH_S * first_flush(rank, world_size))
         self._stopping = self._leaving = False
+        self._nccl_tells = True
+        self._end: dict[str, Any] = {"how": "exit"}
+        self._gave_up: dict[str, Any] | None = None
         self._flusher = threading.Thread(target=self._run, name="commlens-flush", daemon=True)
         self.phases.before_backward = self._before_backward
         self.phases.after_backward = self.models.after_backward
+        self.phases.after_step = self._step_begins
 
     def _thread(self) -> int:
         return self.collectives.thread()
@@ -93,15 +111,30 @@ class Recorder:
         torch_profiler.watch()
         self.graphs = graphs.watch()
         self.groups.of(dist.distributed_c10d._get_default_group())
+        self._step_begins(self.phases.step, now())
         self.collectives.open()
         self.counters.begin()
         self._flusher.start()
 
+    def _step_begins(self, step: int, at_ns: int) -> None:
+        """On the thread that trains: from here on NCCL's plugin tells of the step's operations, or of none.
+
+        Operations of steps whose collectives are not written would be taken for those of other steps.
+        """
+        is_chosen = self.chosen.include(step)
+        if is_chosen:
+            self.chosen.begin(step, at_ns)
+        is_told = is_chosen and self.control.pauses.include(step) and not self.aggregation.begun
+        if is_told != self._nccl_tells:
+            self._nccl_tells = is_told
+            (nccl_plugin.resume if is_told else nccl_plugin.pause)()
+
     def flush_soon(self) -> None:
         self._wake.set()
 
-    def disable(self) -> None:
-        """Ends recording after a failure; what was written stays readable."""
+    def disable(self, why: str) -> None:
+        """Ends recording after a failure; what was written stays readable, and says why there is no more."""
+        self._gave_up = {"ns": now() + self.offset_ns, "error": why}
         self._stopping = True
         self._wake.set()
         self.collectives.close()
@@ -117,6 +150,8 @@ class Recorder:
 
     def stop(self, at_exit: bool = True, patience_s: float = 5.0) -> None:
         """Writes what is left. A disk that hangs holds the process for `patience_s` at most, at exit a pack longer."""
+        if at_exit:
+            self._end = {**ending.seen(), "left_ns": now() + self.offset_ns}
         self.windows.close()
         self.windows.wait_for_file()
         self.collectives.close()
@@ -150,6 +185,7 @@ class Recorder:
             self._flush(ended=True)
             self._output.close(self._info(ended=True))
         except Exception as error:  # noqa: BLE001 - the boundary inside the job
+            self._output.give_up(ending.named(error))
             self._output.abandon()
             if live.recorder is self:
                 live.give_up(error)
@@ -164,6 +200,7 @@ class Recorder:
             self._stale = False
             self._output.describe(self._run_info(), self._info())
         self._look()
+        begun = self.chosen.begun  # before rows are drained: all those of earlier steps are among them
         rows = self.slots.drain(now())
         # A job that issues so many that the slots may not last for a second is looked at more often.
         self._pause_s = min(FLUSH_S, max(SOONEST_S, self._pause_s * self.slots.capacity / (4 * len(rows) + 1)))
@@ -179,6 +216,7 @@ class Recorder:
             rows = rows[pauses.written(rows["step"])]
             ready = pauses.only(ready)
         rows, finished = self.aggregation.split(rows, now()), self.aggregation.phases(finished)
+        rows = self.chosen.written(rows, begun, now(), ended)  # after the sums, which are of all steps, as of phases
         self._output.add_collectives(rows, self.groups.ordered, self.offset_ns, self.collectives.source)
         self._output.add_phases(finished, self.phases.names, self.offset_ns)
         self._output.add_gradients(ready, self.offset_ns)
@@ -231,6 +269,7 @@ class Recorder:
             "torch": torch.__version__,
             "commlens": __version__,
             **({"sampled_ranks": said} if (said := limits.sampled_ranks()) else {}),
+            **({"sampled_steps": said} if (said := limits.sampled_steps()) else {}),
         }
 
     def _info(self, ended: bool = False) -> dict[str, Any]:
@@ -251,6 +290,7 @@ class Recorder:
             "fix": fix.described(),
             "overhead": {"trampoline_ns": self.trampoline_ns},
             "windows": self.windows.described(self.offset_ns),
+            "sampled_steps": limits.sampled_steps(),
             "paused": self.control.pauses.described(),
             "aggregates": self.aggregation.described(),
             "control": self.control.answers,
@@ -258,7 +298,9 @@ class Recorder:
             "nccl_plugin": nccl_plugin.statistics(),
             "clock": {"wall_offset_ns": self.offset_ns},
             "losses": self.losses.described() if ended and self._leaving and self.losses is not None else None,
-            "end": {"ns": now() + self.offset_ns, "how": "exit"} if ended else None,
+            # The process of a recorder that gave up goes on, and nothing is known of its end.
+            "end": {"ns": now() + self.offset_ns, **self._end} if ended and self._gave_up is None else None,
+            "gave_up": self._gave_up,
         }
 
 

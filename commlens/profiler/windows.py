@@ -106,6 +106,11 @@ class Windows:
         """The entry of rank.json."""
         return [window.described(offset_ns) for window in self.all[-KEPT:]]
 
+    def spans(self) -> list[tuple[int, int]]:
+        """Steps of windows, with the one before, in which each is prepared: from one up to, not including, another."""
+        newest = self.all[-KEPT:]
+        return [(each.first_step - 1, each.first_step + each.steps) for each in newest if each.state != "skipped"]
+
     def ask(self, first_step: int, steps: int) -> bool:
         """Wants a window; False where the rank has come too far for it. Any thread may call it."""
         with self._asking:

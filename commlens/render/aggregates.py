@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
+from rich.table import Table
 
 from commlens.analyzers import Report
 from commlens.analyzers.aggregated.lines import AggregateLine, AggregateRank, Aggregates
@@ -13,16 +14,21 @@ from commlens.render.words import NOT_KNOWN, counted, milliseconds, number, pair
 
 TOP_RANKS, TOP_LINES = 8, 12
 _HOST, _GROUP = 12, 16
-_BOUNDS = (
-    "From sums, not from single collectives. p50 and p95: of a histogram, right to 9 %, waiting among them. transfer:"
-    " at most that, the mean of the member with the shortest one. wait: at least that, what members took beyond it, a"
-    " mean. last: the member that has the shortest mean most often, and in what share of the stretches of steps."
-)
+_LEGEND = {
+    "count": "count and bytes: over the whole time, of all these ranks together.",
+    "p50": "p50 and p95: of a histogram, right to 9 %, waiting among them.",
+    "transfer": "transfer: at most that, the mean of the member with the shortest one.",
+    "wait": "wait: at least that, what members took beyond it, a mean.",
+    "last": "last: the member that has the shortest mean most often, and in what share of the stretches of steps.",
+}
 
 
 def aggregates_title(report: Report) -> str:
     """The section's title."""
     told = report.aggregates
+    if told is not None and told.stepless:
+        after = "" if told.only else ": all else in this report is of what came before"
+        return f"Sums over {'the whole run' if told.only else 'the rest of the run'} (COMMLENS_QUOTA){after}"
     if told is None or told.only or told.from_step is None:
         return "Sums of all steps (COMMLENS_QUOTA)"
     return f"Sums of the steps from {told.from_step} on (COMMLENS_QUOTA): all else in this report is of those before"
@@ -38,12 +44,13 @@ def aggregates_section(report: Report, console: Console) -> RenderableType | Non
     if any(rank.step_ms is not None or rank.wait_ms_per_step_at_least is not None for rank in ranks):
         parts.append(_ranks(ranks, len(told.per_rank), console))
     if told.lines:
-        parts += [_lines(told.lines[:TOP_LINES], console), note(_more(told) + _BOUNDS)]
+        table = _lines(told.lines[:TOP_LINES], console)
+        parts += [table, note(_more(told) + _legend(table))]
     return Group(*parts)
 
 
 def _facts(told: Aggregates, world_size: int) -> list[tuple[str, str]]:
-    step = "not known"
+    step = "not known" + (": nothing says where steps after the job's first two began" if told.stepless else "")
     if told.step_ms_mean is not None:
         step = (
             f"{milliseconds(told.step_ms_mean)} ms on average over {counted(told.steps, 'step')} without the first two"
@@ -82,14 +89,20 @@ def _ranks(ranks: Sequence[AggregateRank], of: int, console: Console) -> Rendera
     )
 
 
-def _lines(lines: Sequence[AggregateLine], console: Console) -> RenderableType:
+def _lines(lines: Sequence[AggregateLine], console: Console) -> Table:
+    """Counts a step, or in all where no step is known."""
+    in_all = all(line.count_per_step is None for line in lines)
+    totals = [
+        Column("count", [f"{line.count:,}" for line in lines], drop=5),
+        Column("bytes", [size(line.total_bytes) for line in lines], drop=6),
+    ]
     named = any(line.last_rank is not None for line in lines)
     last = [NOT_KNOWN if line.last_rank is None else f"{line.last_rank} ({percent(line.last_share)})" for line in lines]
     columns = [
         Column("group", [clipped(console, _group(line), _GROUP) for line in lines], right=False),
         Column("operation", [line.op for line in lines], right=False),
         Column("size", [size(line.bytes) for line in lines]),
-        Column("per\nstep", [number(line.count_per_step) for line in lines], drop=2),
+        *(totals if in_all else [Column("per\nstep", [number(line.count_per_step) for line in lines], drop=2)]),
         Column("p50\nms", [milliseconds(line.duration_ms_p50) for line in lines], drop=3),
         Column("p95\nms", [milliseconds(line.duration_ms_p95) for line in lines], drop=4),
         Column("transfer\nms", [milliseconds(line.transfer_ms_at_most) for line in lines], drop=1),
@@ -97,6 +110,12 @@ def _lines(lines: Sequence[AggregateLine], console: Console) -> RenderableType:
         *([Column("last", last, drop=1)] if named else []),
     ]
     return fitted(console, columns)
+
+
+def _legend(table: Table) -> str:
+    """What the columns of the table are."""
+    heads = [str(column.header).split("\n")[0] for column in table.columns]
+    return " ".join(["From sums, not from single collectives.", *(_LEGEND[head] for head in heads if head in _LEGEND)])
 
 
 def _group(line: AggregateLine) -> str:

@@ -14,6 +14,7 @@ from commlens.render.columns import note
 from commlens.render.words import bar, milliseconds, percent
 
 BAR = 30
+_APART = 0.02  # of all communication: the overlap of the medians from that of all steps
 _MEANING = (
     "wait: this rank had arrived, another had not; transfer: all had arrived, bytes were moving. other: outside"
     " forward, backward and optimizer: loading data, logging, whatever no hook sees."
@@ -45,7 +46,7 @@ def budget_section(report: Report, console: Console) -> RenderableType | None:
     if budget.exposed_wait_ms is None:
         return table
     meaning = _ON_DEVICE + _ON_DEVICE_MEANING if budget.other_parts_ms else _ON_HOST + _MEANING
-    return Group(table, note(meaning + _bursts(report)))
+    return Group(table, note(meaning + _bursts(report) + _uneven_overlap(budget)))
 
 
 def _parts(budget: TimeBudget) -> Iterator[tuple[str, float | None]]:
@@ -63,6 +64,16 @@ def _parts(budget: TimeBudget) -> Iterator[tuple[str, float | None]]:
 def _hidden(budget: TimeBudget) -> str:
     overlap = "" if budget.overlap is None else f"overlap {percent(budget.overlap)}: "
     return f"{overlap}in flight meanwhile"
+
+
+def _uneven_overlap(budget: TimeBudget) -> str:
+    """Where the overlap, which is of all steps together, is not what the medians beside it say."""
+    if budget.overlap is None or budget.exposed_ms is None or budget.hidden_ms is None:
+        return ""
+    usual = budget.hidden_ms / both if (both := budget.hidden_ms + budget.exposed_ms) else 0.0
+    if abs(budget.overlap - usual) < _APART:
+        return ""
+    return f" The overlap is of all steps together: of the medians it would be {percent(usual)}."
 
 
 def _bursts(report: Report) -> str:

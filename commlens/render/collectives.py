@@ -12,26 +12,33 @@ from commlens.analyzers.at_scale.many import is_many
 from commlens.analyzers.collective_line import CollectiveLine
 from commlens.analyzers.collectives import BASIS
 from commlens.render.at_scale.collectives import kinds_section, kinds_title
-from commlens.render.columns import Column, clipped, fitted
+from commlens.render.columns import Column, clipped, fitted, note
 from commlens.render.headline import group_name
 from commlens.render.nccl import choices_note
 from commlens.render.words import NOT_KNOWN, milliseconds, number, percent, size
 
 TOP_COLLECTIVES = 10
 _MEASURES = {ALIGNED: "the transfer", CLOCK_FREE: "the shortest duration over the ranks"}
+_PARTS = (
+    "transfer: of a rank's part of a collective, over all parts, and so the bandwidths. Findings and costs of messages"
+    " take of each collective the median over its ranks."
+)
+_SPREAD = " exposed: mean over all ranks of the job, 0 of those outside the group."
 _GROUP = 14
 _TITLE_GROUP = 30
 _TINY = 1e-6  # below what the report's numbers are rounded to
 
 
-def collectives_title(report: Report, console: Console) -> str:
-    """The section's title: what the bandwidths rest on, and what is not shown."""
+def collectives_title(report: Report, console: Console, most: int | None = None) -> str:
+    """The section's title: what the bandwidths rest on, and what is not shown; `most` as in `collectives_section`."""
     if is_many(report):
         return kinds_title(report)
-    shown = report.collectives[:TOP_COLLECTIVES]
-    more = len(report.collectives) - TOP_COLLECTIVES
+    count = len(report.collectives)
+    shown = report.collectives[: most or TOP_COLLECTIVES]
+    more = count - len(shown)
     where = "" if _several_groups(shown) else f", group {clipped(console, group_name(shown[0]), _TITLE_GROUP)}"
-    rest = f"; {more} more with --format json" if more > 0 else ""
+    left = f"{more} more with --format json" if most is None else f"the {len(shown)} costliest of {count:,}"
+    rest = f"; {left}" if more > 0 else ""
     return f"Collectives{where}: {_basis(shown)}{rest}"
 
 
@@ -46,11 +53,17 @@ def _basis(lines: Sequence[CollectiveLine]) -> str:
     return f"GB/s of {' or '.join(measures)}{bounds}"
 
 
-def collectives_section(report: Report, console: Console) -> RenderableType | None:
-    """Rows of the costliest collectives, and what NCCL chose for them; None where there are none."""
+def collectives_section(report: Report, console: Console, most: int | None = None) -> RenderableType | None:
+    """Rows of the costliest collectives, and what NCCL chose for them; None where there are none.
+
+    Args:
+        report: of the run.
+        console: that the table must fit.
+        most: rows on a page, which has no command line; None in a terminal.
+    """
     if is_many(report):
         return kinds_section(report, console)
-    lines = report.collectives[:TOP_COLLECTIVES]
+    lines = report.collectives[: most or TOP_COLLECTIVES]
     if not lines:
         return None
 
@@ -78,8 +91,16 @@ def collectives_section(report: Report, console: Console) -> RenderableType | No
             column("bound\nby", _bound, drop=5),
         ],
     )
+    notes = [note(said)] if (said := _said(report, lines)) else []
     chosen = choices_note(lines)
-    return table if chosen is None else Group(table, chosen)
+    return Group(table, *notes, *([] if chosen is None else [chosen]))
+
+
+def _said(report: Report, lines: Sequence[CollectiveLine]) -> str:
+    """What the columns are medians and means of."""
+    parts = _PARTS if any(line.bandwidth_basis == ALIGNED for line in lines) else ""
+    spread = any(line.exposed_ms_per_step and (line.group_size or 0) < len(report.ranks) for line in lines)
+    return (parts + _SPREAD * spread).strip()
 
 
 def _several_groups(lines: Sequence[CollectiveLine]) -> bool:

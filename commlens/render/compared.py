@@ -14,6 +14,12 @@ from commlens.render.words import counted, pairs, percent
 FLOOR = percent(LEAST_SHARE)
 
 
+def least_cost(report: Report) -> str:
+    """What a cause costs at least to be told: "above 2 % of a step"; "" where no step is known."""
+    summed = report.aggregates is not None and report.aggregates.step_ms_mean is not None
+    return f"above {FLOOR} of a step" if report.run.steps.analyzed or summed else ""
+
+
 def compared(report: Report) -> Table:
     """What was looked for and not found, and what could not be looked at."""
     found = dict(looked_for(report))
@@ -23,5 +29,6 @@ def compared(report: Report) -> Table:
         if obstacle is not None:
             unseen[obstacle].append(name)
     over = f", over {counted(report.run.steps.analyzed, 'step')}" if report.run.steps.analyzed else ""
-    rows = [("none", f"above {FLOOR} of a step{over}; compared: {', '.join(seen)}")] if seen else []
+    what = f"{least}{over}" if (least := least_cost(report)) else "over the whole trace"
+    rows = [("none", f"{what}; compared: {', '.join(seen)}")] if seen else []
     return pairs([*rows, *(("not known", f"{', '.join(names)}: {why}") for why, names in unseen.items())])

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from commlens.analyzers.comparison.difference import LONGER, NOT_TOLD, SHORTER
+from commlens.analyzers.comparison.untold import why_untold
 from commlens.render.columns import PROSE, Column, clipped, fitted
 from commlens.render.gain import signed
 from commlens.render.gates import plain
@@ -66,7 +67,10 @@ def comparison_headline(result: Comparison) -> str:
         return "How steps changed cannot be told: their time is not known in both runs."
     sides = f"from {milliseconds(step.before_ms)} to {milliseconds(step.after_ms)} ms"
     if step.verdict is None:
-        return f"Steps went {sides} ({_share(step)}); whether that is more than noise cannot be told from so few."
+        return (
+            f"Steps went {sides} ({_share(step)}); whether that is more than noise cannot be told:"
+            f" {why_untold(result)}."
+        )
     interval = f"{percent(result.level)} interval {_interval(step)} ms"
     if step.verdict == NOT_TOLD:
         return f"No difference between steps can be told: {sides} ({_share(step)}), {interval}."

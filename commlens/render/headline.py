@@ -10,10 +10,11 @@ from commlens.analyzers.findings.looked_for import HANG, LATE, ONLY_SUMS, looked
 from commlens.analyzers.lane_lines import LaneLine
 from commlens.analyzers.unseen import unseen
 from commlens.render.budget import uneven_wait_ms
-from commlens.render.compared import FLOOR
+from commlens.render.compared import least_cost
 from commlens.render.words import milliseconds, number, percent, size
 
-STOPPED = ("hang", "desync")
+STOPPED = ("hang", "desync", "exception")
+_STOPPED_BY = {"exception": "An exception ended the job: "}
 
 
 def headline(report: Report) -> str:
@@ -74,8 +75,8 @@ def _cause(report: Report) -> str:
     obstacles = dict(looked_for(report))
     hung = " Whether it hung cannot be told." if obstacles.get(HANG) is not None else ""
     if report.findings:
-        title = report.findings[0].title
-        stopped = "The job did not get on: " if report.findings[0].id in STOPPED else ""
+        title, id = report.findings[0].title, report.findings[0].id
+        stopped = _STOPPED_BY.get(id, "The job did not get on: ") if id in STOPPED else ""
         return f"{stopped}{title[0] if stopped else title[0].upper()}{title[1:]}.{hung}"
     if obstacles[LATE] == ONLY_SUMS:
         return f"By sums of collectives no rank is late all the time; who is late now and then they do not show.{hung}"
@@ -85,7 +86,8 @@ def _cause(report: Report) -> str:
         return f"Which rank is always late cannot be told.{hung}{_costliest(report)}"
     unknown = unseen(report.run)
     elsewhere = f" {unknown[0].upper()}{unknown[1:]}: the cause may lie there." if unknown else ""
-    return f"No cause above {FLOOR} of a step was found.{elsewhere}{hung}{_costliest(report)}"
+    least = f" {said}" if (said := least_cost(report)) else ""
+    return f"No cause{least} was found.{elsewhere}{hung}{_costliest(report)}"
 
 
 def _costliest(report: Report) -> str:

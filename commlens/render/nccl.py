@@ -42,7 +42,7 @@ def choices_note(lines: Sequence[CollectiveLine]) -> RenderableType | None:
             by_choice.setdefault(_choice(line.nccl), []).append(f"{line.op} {size(line.bytes)}")
     parts = [f"{', '.join(dict.fromkeys(what))} by {choice}" for choice, what in by_choice.items()]
     more = len(parts) - TOP_CHOICES
-    rest = f"; {more} more with --format json" if more > 0 else ""
+    rest = f"; {more} more" if more > 0 else ""
     return note(f"NCCL: {'; '.join(parts[:TOP_CHOICES])}{rest}.") if parts else None
 
 

@@ -87,7 +87,7 @@ def _parts(path: CriticalPath, console: Console) -> Table:
     for justify in ("left", "right", "right"):
         table.add_column(justify=justify, no_wrap=True)
     most = min(console.width, PROSE) - INDENT - _FIGURES
-    parts = sorted(_by_name(path).items(), key=lambda item: -item[1])
+    parts = named_parts(path)
     shown = [(name, ms) for name, ms in parts[:TOP_PARTS] if ms >= _LEAST * path.step_ms]
     rest = parts[len(shown) :]
     last = [(f"{len(rest)} more", sum(ms for _, ms in rest))] if rest else []
@@ -96,11 +96,14 @@ def _parts(path: CriticalPath, console: Console) -> Table:
     return table
 
 
-def _by_name(path: CriticalPath) -> dict[str, float]:
-    """Parts with the rank that worked; through which rank a transfer was walked says nothing."""
+def named_parts(path: CriticalPath) -> list[tuple[str, float]]:
+    """Parts with the rank that worked, ms per step, the longest first.
+
+    A transfer stands there once, over all ranks: through which one it was walked says nothing.
+    """
     named: defaultdict[str, float] = defaultdict(float)
     for part in path.parts:
         rank = "" if part.kind == TRANSFER else f"rank {part.rank}"
         name = part.name if part.name != part.kind else ""
         named[", ".join(word for word in (kind_name(part.kind), rank, name) if word)] += part.ms
-    return named
+    return sorted(named.items(), key=lambda item: -item[1])

@@ -16,7 +16,7 @@ from commlens.render.columns import clipped
 from commlens.render.words import counted, pairs
 
 TOP_GROUPS = 4
-BROKEN = ("hang", "desync")  # findings of a job that did not end
+BROKEN = ("hang", "desync", "exception")  # findings of a job that did not end
 _GROUP = 24
 _PLACES = MANY  # of a group in which ranks got differently far: as many as a screen has lines
 

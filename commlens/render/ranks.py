@@ -18,7 +18,7 @@ from commlens.render.words import NOT_KNOWN, milliseconds, percent
 TOP_RANKS = 12
 _HOST = 12
 _LAST = "last: share of the collectives that need every rank in which it arrived last. "
-_CAUSED = "caused: what each other rank waits for it, a mean over steps."
+_CAUSED = "caused: what each other rank waits for it"
 
 
 def ranks_title(report: Report) -> str:
@@ -56,7 +56,8 @@ def rank_table(report: Report, shown: Sequence[Ranked], console: Console) -> Ren
     if all(line.caused_wait_ms_per_step is None for _, line in shown):
         return table
     last = "" if all(line.arrives_last_share is None for _, line in shown) else _LAST
-    return Group(table, note(last + _CAUSED))
+    mean = ", a mean over steps." if report.run.steps.analyzed else "."
+    return Group(table, note(last + _CAUSED + mean))
 
 
 def _known(budget: RankBudget, line: RankLine) -> bool:

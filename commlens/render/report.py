@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from commlens.analyzers import Report
+from commlens.analyzers.unseen import steps_out
 from commlens.render.aggregates import aggregates_section, aggregates_title
 from commlens.render.budget import budget_section
 from commlens.render.collectives import collectives_section, collectives_title
@@ -27,7 +28,7 @@ from commlens.render.path import path_section, path_title
 from commlens.render.progress import progress_section
 from commlens.render.ranks import ranks_section, ranks_title
 from commlens.render.trust import abstentions_table, evidence_table
-from commlens.render.words import counted, pairs, print_tight
+from commlens.render.words import counted, how_told, pairs, print_tight
 from commlens.trace.schema import IMPORTED as NAMES
 
 
@@ -58,8 +59,14 @@ def print_report(report: Report, console: Console) -> None:
         _print(console, section)
 
 
-def sections(report: Report, console: Console) -> Iterator[Section]:
-    """The sections in which there is something; tables fit the console."""
+def sections(report: Report, console: Console, most: int | None = None) -> Iterator[Section]:
+    """The sections in which there is something; tables fit the console.
+
+    Args:
+        report: of the run.
+        console: of a terminal or a page.
+        most: collectives on a page; None in a terminal, where words name options that show the rest.
+    """
     progress = "How far each rank got (last sequence number it issued, and saw end)"
     budget = "Where a step goes (medians over steps, means over ranks: they need not add up)"
     parts = (
@@ -69,7 +76,7 @@ def sections(report: Report, console: Console) -> Iterator[Section]:
         ("ranks", ranks_title(report), ranks_section(report, console), False),
         ("lanes", lanes_title(report), lanes_section(report, console), False),
         ("path", path_title(report), path_section(report, console), True),
-        ("collectives", collectives_title(report, console), collectives_section(report, console), False),
+        ("collectives", collectives_title(report, console, most), collectives_section(report, console, most), False),
         ("contention", contention_title(report), contention_section(report, console), False),
         ("costs", costs_title(report), costs_section(report, console), False),
         ("waits", waits_title(report), waits_section(report, console), False),
@@ -88,6 +95,7 @@ def header(report: Report) -> Table:
     missing = f", {len(run.ranks_missing)} missing" if run.ranks_missing else ""
     if run.ranks_sampled_out:
         missing += f", the others left out on purpose (COMMLENS_RANKS={run.sampled_ranks})"
+    out = f"; {said}" if (said := steps_out(steps)) else ""
     software = ", ".join(word for word in (run.backend, run.torch and f"torch {run.torch}") if word)
     hosts = run.hosts[0] if len(run.hosts) == 1 else counted(len(run.hosts), "host")
     rows = {
@@ -98,7 +106,9 @@ def header(report: Report) -> Table:
         + (f", on {hosts}" if run.hosts else "")
         + (f" ({software})" if software else ""),
         **({"fix": f"{', '.join(run.fix)} (applied by COMMLENS_FIX)"} if run.fix else {}),
-        "steps": f"{steps.analyzed} of {steps.count} analysed" + (f", {steps.how}" if steps.analyzed else ""),
+        "steps": f"{steps.analyzed} of {steps.count} analysed"
+        + (f", {how_told(steps.how)}" if steps.analyzed else "")
+        + out,
     }
     return pairs(rows.items())
 

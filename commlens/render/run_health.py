@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any, Final
 
 from commlens.analyzers.abstentions import name_ranks
+from commlens.analyzers.endings import interrupted
+from commlens.analyzers.findings.exceptions import raised_words
 from commlens.analyzers.health.differences import Difference
 from commlens.analyzers.health.recording import FACT, FAILURE, GOOD, WARNING, Ending, Health
 from commlens.analyzers.report import Report
 from commlens.analyzers.stages import Examined
+from commlens.analyzers.unseen import steps_out
 from commlens.render.checks import Check, Conflict, Diagnosis, Part, settings_part
 from commlens.render.machine import choice_check, sights_part
 from commlens.render.trust import clock_words, cut_short, matched_words, own_cost, trace_words
-from commlens.render.words import counted, number, percent
+from commlens.render.words import counted, how_told, number, percent
 
 _OK: Final = {GOOD: True, FACT: None, WARNING: None, FAILURE: False}
 _LINES: Final = 6  # of values that differ
@@ -69,8 +72,14 @@ def _ending(health: Health) -> str:
     if not health.endings:
         return "the imported files do not tell how the ranks ended"
     running = [each.rank for each in health.endings if each.running]
-    broken = [each for each in health.endings if not each.ended and not each.running]
-    parts = [f"{name_ranks(running)} still running"] if running else []
+    stopped = [each for each in health.endings if not each.ended and not each.running]
+    broken = [each for each in stopped if each.gave_up is None]
+    parts = [raised_words(health.raised)] if health.raised else []
+    parts += [f"{name_ranks(running)} still running"] if running else []
+    parts += [
+        f"of {name_ranks(ranks)} recording stopped early ({why}), and how the process ended is not known"
+        for why, ranks in _gave_up(stopped).items()
+    ]
     if broken:
         parts.append(f"{name_ranks(e.rank for e in broken)} wrote no end{_silence(broken)}: {_became(broken)}")
     if health.hangs:
@@ -78,9 +87,19 @@ def _ending(health: Health) -> str:
     return "; ".join(parts) or "every rank ended as it should"
 
 
+def _gave_up(stopped: list[Ending]) -> dict[str, list[int]]:
+    """Ranks whose recorder gave up, by why."""
+    found: dict[str, list[int]] = {}
+    for each in stopped:
+        if each.gave_up is not None:
+            found.setdefault(each.gave_up, []).append(each.rank)
+    return found
+
+
 def _became(broken: list[Ending]) -> str:
     signed = all(each.signs for each in broken)
-    return "killed, or frozen as a whole" if signed else "killed, frozen, or busy in its own code"
+    became = "killed, or frozen as a whole" if signed else "killed, frozen, or busy in its own code"
+    return f"{became}; or there was no room for its files (a full disk)"
 
 
 def _silence(broken: list[Ending]) -> str:
@@ -96,6 +115,12 @@ def _duration(seconds: float) -> str:
 
 
 def _after_end(health: Health) -> str:
+    if any(each.gave_up is not None for each in health.endings):
+        return "make room where the run is written, if the disk was full, and record again"
+    if interrupted(health.raised):
+        return ""
+    if health.raised:
+        return "read the traceback of the rank named first, in what the launcher printed"
     what = "who did not come" if health.hangs else "what was under way when the recording stops"
     return f"commlens report says {what}"
 
@@ -139,8 +164,9 @@ def _steps(report: Report) -> str:
     steps = report.run.steps
     only = report.aggregates is not None and report.aggregates.only
     none = ": only sums were recorded" if only else ": no step can be told"
-    how = f", {steps.how}" if steps.analyzed else none
-    return f"{number(steps.analyzed)} of {number(steps.count)} analysed{how}"
+    how = f", {how_told(steps.how)}" if steps.analyzed else none
+    out = f"; {said}" if (said := steps_out(steps)) else ""
+    return f"{number(steps.analyzed)} of {number(steps.count)} analysed{how}{out}"
 
 
 def differences_part(health: Health) -> Part:

@@ -8,6 +8,7 @@ from commlens.analyzers import Abstention, Report
 from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.at_scale.many import MANY
 from commlens.analyzers.coverage import Clock
+from commlens.analyzers.findings.exceptions import raised_words
 from commlens.analyzers.numerals import plain
 from commlens.render.nccl import device_words
 from commlens.render.windows import window_words
@@ -28,6 +29,7 @@ def evidence_table(report: Report) -> Table:
         *([("kernels", _kernels(report))] if report.device_lanes else []),
         *device_words(report),
         *window_words(cover.windows),
+        *([("endings", raised_words(cover.raised))] if cover.raised else []),
     ]
     cut = [("cut short", f"{who}: {tables}") for who, tables in cut_short(report)]
     return pairs([*lines, *cut, *(("note", note) for note in cover.notes)])

@@ -37,6 +37,8 @@ def _head(run: Run, found: Recent) -> list[tuple[str, str]]:
         lines.append(
             ("sums", f"{name_ranks(summed)}: only sums since COMMLENS_QUOTA was reached; below, the steps before")
         )
+    if chosen := {line.sampled: None for line in found.ranks if line.sampled is not None}:
+        lines.append(("sampled", f"collectives of some steps only are written: COMMLENS_STEPS={'; '.join(chosen)}"))
     lines += _links(found.links)
     dropped = sum(line.dropped for line in found.ranks)
     return [*lines, ("dropped", counted(dropped, "collective"))] if dropped else lines

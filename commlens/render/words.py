@@ -10,6 +10,9 @@ from rich.console import Console, RenderableType
 from rich.segment import Segment, Segments
 from rich.table import Table
 
+from commlens.analyzers.numerals import counted as counted
+from commlens.analyzers.steps import INFERRED
+
 FILE_WIDTH = 100
 NOT_KNOWN = "-"
 _UNITS = ("kB", "MB", "GB", "TB")
@@ -58,9 +61,9 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 999.5 else f"{round(value, 3):.3g}"
 
 
-def counted(count: int, word: str) -> str:
-    """ "1 rank", "2 ranks"."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+def how_told(how: str) -> str:
+    """How steps were told apart, and what to beware of where that was guessed."""
+    return f"{how}; one may be several iterations" if how == INFERRED else how
 
 
 def bar(console: Console, share: float, width: int) -> str:

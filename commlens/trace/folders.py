@@ -13,14 +13,13 @@ from commlens.errors import DamagedRunError, NewerFormatError, RunNotFoundError,
 from commlens.trace.alike import Alike
 from commlens.trace.calibration import CALIBRATION_FILE
 from commlens.trace.rank import Rank
-from commlens.trace.schema import ALIVE_FILE, FORMAT_VERSION, RANK_FILE, RUN_FILE
+from commlens.trace.schema import ALIVE_FILE, FORMAT_VERSION, RANK_FILE, RUN_FILE, SIGN_BYTES
 from commlens.trace.shapes import with_known_shapes
 from commlens.trace.storage.files import Files, Span, needed, read_each, read_spans
 from commlens.trace.storage.held import Entry, entries_of, held_in
 from commlens.trace.storage.places import is_remote
 
 _RANK_FOLDER: Final = re.compile(r"rank-(\d{5,7})")
-_SIGN: Final = 21  # bytes of a sign of life
 _AT_ONCE: Final = 512  # ranks whose descriptions are asked for together
 
 
@@ -59,9 +58,9 @@ def find_run(path: Path) -> tuple[Path, list[str]]:
     if not runs:
         raise RunNotFoundError(_no_run(path, entries))
     newest = runs[0]
-    if len(runs) == 1:
-        return newest, []
-    return newest, [f"{path} holds {len(runs)} runs; this is the newest, {newest.name}"]
+    notes = [f"{path} holds {len(runs)} runs; this is the newest, {newest.name}"] if len(runs) > 1 else []
+    empty = [each for each in _unwritten(path, entries) if each not in runs]
+    return newest, [*notes, *(f"left out: {_nothing_written(each)}" for each in empty)]
 
 
 def runs_in(path: Path) -> list[Path]:
@@ -77,13 +76,15 @@ def runs_in(path: Path) -> list[Path]:
 
 
 def holds_run(path: Path) -> bool:
-    """Whether there is a run at `path` or in it, or nothing else either."""
+    """Whether there is a run at `path` or in it, written or not, or nothing else either."""
     if is_remote(path):
         return True  # other tools' files are read on this machine only
     if not path.is_dir():
         return False
     entries = _entries(path)
-    return not entries or _is_run(entries) or _holds(entries, RANK_FILE) or bool(_runs_among(entries))
+    if not entries or _is_run(entries) or _holds(entries, RANK_FILE):
+        return True
+    return bool(_runs_among(entries) or _unwritten(path, entries))
 
 
 def read_folder(path: Path) -> RunFolder:
@@ -128,6 +129,8 @@ def _no_run(path: Path, entries: Sequence[Entry]) -> str:
         return f"{path} is one rank of a run; give the folder above it"
     if is_remote(path):
         return f"{path} holds no run; give a folder with {RUN_FILE} in it (copy other tools' files to this machine)"
+    if empty := _unwritten(path, entries):
+        return f"{_nothing_written(empty[-1])}; make room where it is to be written, and record again"
     what = "holds no run" if entries else "is an empty folder"
     return f"{path} {what}; give a folder with {RUN_FILE} in it, or record one with COMMLENS={path}"
 
@@ -153,10 +156,41 @@ def _runs_among(entries: Sequence[Entry]) -> list[Path]:
 
 
 def _is_readable_run(path: Path) -> bool:
+    return _is_run(_readable(path))
+
+
+def _unwritten(path: Path, entries: Sequence[Entry]) -> list[Path]:
+    """Of a folder and those in it: recordings that have rank folders, and in them signs of life at most, by name."""
+    if is_remote(path):
+        return []
+    if _is_unwritten(entries):
+        return [path]
+    return [each.path for each in entries if each.is_folder and _is_unwritten(_readable(each.path))]
+
+
+def _is_unwritten(entries: Sequence[Entry]) -> bool:
+    ranks = [each.path for each in entries if each.is_folder and _RANK_FOLDER.fullmatch(each.path.name)]
+    return bool(ranks) and not _is_run(entries) and all(_is_bare(rank) for rank in ranks)
+
+
+def _is_bare(rank: Path) -> bool:
+    return all(each.path.name == ALIVE_FILE or each.path.name.startswith(".") for each in _readable(rank))
+
+
+def _readable(folder: Path) -> list[Entry]:
     try:
-        return _is_run(entries_of(path))
+        return entries_of(folder)
     except (OSError, TraceError):
-        return False
+        return []
+
+
+def _nothing_written(path: Path) -> str:
+    """What is to be said of such a recording, with the first reason that a rank left."""
+    signs = [rank / ALIVE_FILE for rank in sorted(path.glob("rank-*"))]
+    left = [_last_sign(answer, sign) for answer, sign in zip(read_spans([*map(Span, signs)]), signs, strict=True)]
+    why = next((f"the recorder stopped ({each['gave_up']['error']})" for each in left if "gave_up" in each), None)
+    reason = why or "the disk was full, or the job was killed in its first second"
+    return f"{path} is a recording of commlens of which nothing was written: {reason}"
 
 
 def _age(entry: Entry, head: bytes | Exception) -> int:
@@ -240,12 +274,13 @@ def _rank(folder: RunFolder, number: int, files: Files, answer: bytes | Exceptio
     return Rank(number, path, alike.of(info), files)
 
 
-def _last_sign(answer: bytes | Exception, path: Path) -> dict[str, int]:
-    """`alive_ns`, the last sign of life of a rank without an end; nothing where its recorder kept none."""
+def _last_sign(answer: bytes | Exception, path: Path) -> dict[str, Any]:
+    """`alive_ns`, the last sign of life of a rank without an end, and `gave_up` behind it; nothing where none is."""
     if isinstance(answer, FileNotFoundError):
         return {}
-    text = needed(answer, path)[:_SIGN].strip()
-    return {"alive_ns": int(text)} if text.isdigit() else {}
+    text = needed(answer, path)
+    sign, why = text[:SIGN_BYTES].strip(), " ".join(text[SIGN_BYTES:].decode(errors="replace").split())
+    return {**({"alive_ns": int(sign)} if sign.isdigit() else {}), **({"gave_up": {"error": why}} if why else {})}
 
 
 def _drop_other_runs(folder: RunFolder) -> None:

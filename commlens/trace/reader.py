@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from commlens.errors import RunNotFoundError, TraceError
 from commlens.trace.calibration import Calibration, read_calibration
 from commlens.trace.folders import RunFolder, find_run, fuller, holds_run, read_folder
+from commlens.trace.importers.rank_pattern import rank_pattern
 from commlens.trace.rank import Rank
 from commlens.trace.sampling import left_out
 from commlens.trace.storage.places import PathLike, canonical, is_remote, place
@@ -91,13 +92,15 @@ def open_run(
         NewerFormatError: A newer commlens wrote it.
         TraceError: Paths hold different runs, or may not be read.
         UsageError: It cannot be told which ranks files of another profiler are;
-            or what fsspec needs for an address is not installed.
+            `rank_regex` is no pattern with a group; or what fsspec needs for an address is not installed.
         WriteError: There is no room for what was read of files of another profiler.
     """
     one = isinstance(path, str | os.PathLike) or is_remote(path)
     paths = [place(cast(PathLike, path))] if one else [place(each) for each in cast(Sequence[PathLike], path)]
     if not paths:
         raise RunNotFoundError("no path given; give the folder of a run")
+    if rank_regex is not None:
+        rank_pattern(rank_regex)  # wrong on a recorded run, too, though it needs none
     with access_errors():
         if not any(map(holds_run, paths)):
             from commlens.trace.importers.cache import cached_run

@@ -41,9 +41,15 @@ def is_chosen(choice: Choice, number: int) -> bool:
     return any(number in part for part in choice)
 
 
+def next_chosen(choice: Choice, number: int) -> int | None:
+    """The first number chosen from `number` on, None where there is none."""
+    later = [part[max(0, -(-(number - part.start) // part.step)) :][:1] for part in choice]
+    return min((each[0] for each in later if each), default=None)
+
+
 def chosen(choice: Choice, numbers: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     """Which of `numbers` are chosen, of their shape."""
-    kept = np.zeros(numbers.shape, bool)
+    kept, numbers = np.zeros(numbers.shape, bool), numbers.astype(np.int64, copy=False)
     for part in choice:
         inside = (numbers >= part.start) & (numbers < part.stop)
         kept |= inside & ((numbers - part.start) % part.step == 0)

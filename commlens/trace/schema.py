@@ -20,6 +20,7 @@ MISSING: Final = -1
 RUN_FILE: Final = "run.json"
 RANK_FILE: Final = "rank.json"
 ALIVE_FILE: Final = "alive"  # in a rank's folder until it ends: its recorder's last sign of life, ns of its clock
+SIGN_BYTES: Final = 21  # of it; behind them stands why the recorder gave up, where it did
 ALIVE_EVERY_S: Final = 5.0  # while nothing else is written
 RANK_FOLDER: Final = "rank-{rank:05d}"
 TABLE_FILE: Final = "{table}.arrows"

@@ -26,6 +26,7 @@ from commlens.trace.schema import (
     RANK_FILE,
     RANK_FOLDER,
     RUN_FILE,
+    SIGN_BYTES,
     TABLE_FILE,
     TABLES,
     arrow_schema,
@@ -37,6 +38,7 @@ Column = NDArray[Any] | tuple[NDArray[Any], Sequence[str]]
 _QUICK: Final = "lz4"  # a fifth of zstd's time, for half as much again in bytes
 _COMPACT_BELOW_BYTES: Final = 2**20  # takes about thirty times that in memory
 _COMPACT_BATCH_ROWS: Final = 2**17
+_REASON: Final = 1000  # bytes of it at most
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
@@ -113,6 +115,12 @@ class RankWriter:
         if self._alive < 0:
             self._alive = os.open(self.path / ALIVE_FILE, os.O_WRONLY | os.O_CREAT, 0o666)
         os.pwrite(self._alive, b"%020d\n" % time_ns, 0)
+
+    def give_up(self, why: str) -> None:
+        """Notes behind the sign of life why nothing more will come: on a full disk that place is there already."""
+        if self._alive >= 0:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._alive, f"{why}\n".encode()[:_REASON], SIGN_BYTES)
 
     def close(self, compact: bool = True) -> None:
         """Ends the streams; a second call does nothing. A full disk loses no row and raises nothing.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from commlens._version import __version__
 from commlens.analyzers import Report
+from commlens.render.collectives import TOP_COLLECTIVES
 from commlens.render.headline import headline
 from commlens.render.progress import BROKEN
 from commlens.render.report import Section, header, sections
@@ -70,7 +71,7 @@ def _scripts() -> tuple[str, ...]:
 
 def ordered(report: Report) -> list[Section]:
     """The sections of the text report, where a step goes and what was found first; of a job that stood, who stood."""
-    found = list(sections(report, wide_console()))
+    found = list(sections(report, wide_console(), TOP_COLLECTIVES))
     if all(section.key != "budget" for section in found):
         found.append(Section("budget", "Where a step goes", ""))
     broken = any(finding.id in BROKEN for finding in report.findings)

@@ -52,6 +52,26 @@ def advised(report: Report) -> set[str]:
 # --- the catalogue ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("id", "settings", "change"),
+    [
+        ("fsdp-merge", ("fsdp.unit_merge=4",), "fully_shard([block_a, block_b, block_c, block_d])"),
+        ("fsdp-merge", (), "fully_shard([block_a, block_b])"),
+        ("larger-buckets", ("ddp.bucket_cap_mb=100",), "DistributedDataParallel(model, bucket_cap_mb=100)"),
+    ],
+)
+def test_what_to_write_is_what_was_simulated(id: str, settings: tuple[str, ...], change: str) -> None:
+    (technique,) = (each for each in TECHNIQUES if each.id == id)
+    assert technique.considered("advised", "", set=settings).change == change
+
+
+def test_one_collective_is_no_collectives(tmp_path: Path) -> None:
+    ranks = dict.fromkeys(range(2), training_rank(20, collectives=1))
+    report = analyze(open_run(write_run(tmp_path / "run", ranks)))
+    assert of(report, "all-reduce").reason == "the job sends 1 reduction a step"
+    assert of(report, "fused-small-collectives").reason == "the job sends 1 collective a step below 64 KiB"
+
+
 def test_every_row_of_the_surveys_is_there() -> None:
     assert {technique.row.rstrip("b") for technique in TECHNIQUES} == ROWS
     for names in ([each.id for each in TECHNIQUES], [each.row for each in TECHNIQUES]):

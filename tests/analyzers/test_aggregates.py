@@ -166,6 +166,31 @@ def test_sections_fit_any_width(tmp_path: Path) -> None:
         assert "Sums of all steps (COMMLENS_QUOTA)" in text and "5 (100 %)" in text
 
 
+def test_without_steps_sums_are_of_the_whole_run(tmp_path: Path) -> None:
+    """Without an optimizer the recorder knows no step: all collectives are of step 0."""
+    told_of = {}
+    for known in (True, False):
+        report = report_of(tmp_path / str(known), AggregatedJob(steps=200 if known else 198, known_steps=known))
+        told = report.aggregates
+        assert told is not None and told.stepless is not known
+        told_of[known] = {(line.group, line.bytes): line for line in told.lines}
+    assert told.steps == 0 and told.step_ms_mean is None
+    for key, line in told_of[False].items():
+        calls = 4 * (198 if key[0].startswith("dp") else 198 * INNER)
+        assert (line.count, line.count_per_step, line.total_bytes) == (calls, None, calls * (line.bytes or 0))
+        like = told_of[True][key]
+        assert line.duration_ms_p50 == pytest.approx(like.duration_ms_p50, rel=0.09)
+        assert line.duration_ms_p95 == pytest.approx(like.duration_ms_p95, rel=0.09)
+    why = {each.analysis: each.reason for each in report.abstentions}
+    assert why["stragglers"].startswith("no whole step after the job's first two is in the sums")
+    text = text_of(report)
+    section = text[text.index("Sums over the whole run (COMMLENS_QUOTA)") :]
+    for words in ("count", "bytes", "p50", "p95", "count and bytes: over the whole"):
+        assert words in section
+    for absent in ("transfer:", "wait:", "last:", "per\n"):
+        assert absent not in section[: section.index("What this rests on")]
+
+
 def _aggregates(job: BlockingJob, rank: int, from_step: int) -> dict[str, dict[str, Any]]:
     """The sums of a job's later steps."""
     truth = job.truths()[rank]

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from noisy_job import noisy_job, scattered, side_of
 from numpy.typing import NDArray
+from synthetic import without_phases, write_run
 
 from commlens.analyzers import Report
-from commlens.analyzers.comparison import compare
+from commlens.analyzers.comparison import compare, side
 from commlens.analyzers.comparison.difference import LEVEL, LONGER, NOT_TOLD, SHORTER, Known, difference
 from commlens.analyzers.gating import PASSED, TRIPPED, judge_comparison, parse_regress
+from commlens.analyzers.stages import examine
+from commlens.analyzers.steps import INFERRED
+from commlens.trace import open_run
 
 _SEEDS = 200
 
@@ -79,6 +83,26 @@ def test_a_step_five_percent_longer_in_noise_of_one_percent_is_found(tmp_path: P
         states = [each.state for each in judge_comparison(gates, found)]
         assert states == [TRIPPED, PASSED, TRIPPED, PASSED]
     assert inside >= 9  # the interval is of 95 %
+
+
+def test_steps_without_a_budget_tell_how_sure_their_length_is(tmp_path: Path) -> None:
+    """Inferred from the signature: nothing of a job without an optimizer is known but when its collectives were."""
+    sides = []
+    for place, slower in enumerate((1.0, 1.05)):
+        truths = noisy_job(place, slower=slower).truths()
+        bare = {rank: without_phases(truth) for rank, truth in truths.items()}
+        sides.append(side(examine(open_run(write_run(tmp_path / str(place), bare)))))
+    assert [each.report.run.steps.how for each in sides] == [INFERRED, INFERRED]
+    found = compare(*sides)
+    assert (found.parts["compute_ms"].before_ms, found.step.verdict) == (None, LONGER)
+    assert found.step.low_ms is not None
+    assert found.step.high_ms is not None
+    assert found.step.low_ms < 2 * 40 * 0.05 < found.step.high_ms
+    assert [each.step.verdict for each in found.ranks] == [LONGER, LONGER]
+    assert {each.wait.verdict for each in found.ranks} == {None}
+    assert {each.transfer.verdict for each in found.collectives} == {NOT_TOLD}
+    gates = [parse_regress(text) for text in ("2%", "7%")]
+    assert [each.state for each in judge_comparison(gates, found)] == [TRIPPED, PASSED]
 
 
 def test_noise_hides_small_changes_and_strictness_does_not_let_them_pass(tmp_path: Path) -> None:

@@ -256,6 +256,8 @@ def test_readings_too_few_are_no_measure() -> None:
     found = report(two_hosts(interval=10**9, counters={"interval_ms": 1000}))
     assert "at least 20 are needed" in reasons(found)[0]
     assert found.links[0].tx_gb is found.links[0].used_gb_s_mean is None
+    once = report(two_hosts(interval=5 * 10**9 // 2, counters={"interval_ms": 2500}))
+    assert reasons(once)[0].startswith("counters were read 1 time in the analysed steps")
     rare = report(two_hosts(interval=60 * 10**9, counters={"interval_ms": 60_000}))
     assert rare.findings == ()
     assert len(reasons(rare)) == 1

@@ -237,7 +237,11 @@ def test_runs_that_are_not_alike_are_not_judged(longer: Comparison) -> None:
 
 def test_a_change_without_an_interval_or_a_percentage_is_not_judged(longer: Comparison) -> None:
     bare = replace(longer, step=replace(longer.step, low_ms=None, high_ms=None, verdict=None))
-    assert "10 of each run are needed" in judged_limit("90%", bare).said
+    assert judged_limit("90%", bare).said.endswith("the length of each single step is not known in both runs")
+    few = replace(bare, after=replace(bare.after, steps=7))
+    assert judged_limit("90%", few).said.endswith("the second run has 7 steps, 10 are needed")
+    alike = replace(bare, alike_runs=1)
+    assert judged_limit("90%", alike).said.endswith("the further runs of the first job do not tell its step")
     absent = replace(longer, step=replace(longer.step, before_ms=None))
     assert judged_limit("90%", absent).said == "step is not known in both runs"
     zero = replace(longer, step=replace(longer.step, before_ms=0.0))

@@ -372,6 +372,58 @@ def test_without_signs_of_life_neither_is_claimed(tmp_path: Path) -> None:
     assert any("was gone" in doubt for doubt in finding.could_be_wrong_if)
 
 
+# Exceptions that ended the job.
+
+
+def raised(error: str, at_ns: int, kinds: str = "aaa", open_: int = 0) -> Told:
+    end = {"ns": at_ns, "left_ns": at_ns - MS, "how": "exception", "error": error}
+    return Told(calls(kinds, open_=open_), info={"end": end})
+
+
+def test_an_exception_ended_the_job_and_the_first_to_raise_is_named(tmp_path: Path) -> None:
+    late, lost = at(3) + 500 * MS, "RuntimeError: Connection closed by peer"
+    ranks = {rank: raised(f"{lost} {rank}", late + rank, "aaaa", 1) for rank in (0, 2)}
+    ranks |= {1: raised("ValueError: planted", at(3)), 3: Told(calls("aaaa", open_=1))}
+    (finding,), _, abstentions = find(tmp_path, ranks)
+    assert (finding.id, finding.ranks, finding.severity, abstentions) == ("exception", (1,), "critical", ())
+    assert finding.title == (
+        "rank 1 ended by ValueError: planted; after it ranks 0, 2 by RuntimeError; rank 3 wrote no end; "
+        "ranks 0, 2-3 were in all_reduce of 4.0 MB float32 (sequence 3 of group 0 (desc 0))"
+    )
+    assert evidence(finding)["from there to the error of rank 0"] == 0.5
+    assert (finding.confidence, evidence(finding)["ranks without an end"]) == ("medium", 1)
+
+
+def test_all_ranks_raised_before_any_step(tmp_path: Path) -> None:
+    ranks = {rank: raised("KeyError: 'data'", at(1), "a") for rank in WORLD}
+    (finding,), _, abstentions = find(tmp_path, ranks)
+    assert (finding.title, finding.ranks, abstentions) == ("ranks 0-3 ended by KeyError: 'data'", WORLD, ())
+    assert finding.confidence == "high"
+
+
+def test_a_rank_that_left_before_the_first_error_is_named(tmp_path: Path) -> None:
+    ranks = {0: raised("RuntimeError: lost", at(9)), 1: Told(calls("aaa"), ended=at(3))}
+    (finding,), _, _ = find(tmp_path, ranks, 2)
+    assert "rank 1 had left before" in finding.title
+
+
+def test_who_pressed_ctrl_c_knows_it(tmp_path: Path) -> None:
+    ranks = {rank: raised("RuntimeError: lost", at(9)) for rank in WORLD} | {2: raised("KeyboardInterrupt", at(3))}
+    assert find(tmp_path, ranks) == ((), find(tmp_path / "again", ranks)[1], ())
+
+
+def test_who_left_a_hang_by_an_exception_says_which(tmp_path: Path) -> None:
+    ranks = {rank: Told(calls("aaaa", open_=1), ended=at(3) + 60 * SECOND) for rank in (0, 2, 3)}
+    finding = only(tmp_path, ranks | {1: raised("ValueError: planted", at(3))})
+    assert finding.title.startswith("rank 1 had left (the process ended by ValueError: planted): ranks 0, 2-3 waited")
+
+
+def test_a_rank_whose_recorder_gave_up_is_not_called_gone(tmp_path: Path) -> None:
+    ranks = {rank: Told(calls("aaaa", open_=1), ended=at(3) + 60 * SECOND) for rank in (0, 2, 3)}
+    told = Told(calls("aaa"), info={"gave_up": {"error": "OSError: no space"}})
+    assert only(tmp_path, ranks | {1: told}).title.startswith("rank 1 did not come: ranks 0, 2-3 waited")
+
+
 def test_a_skip_among_alike_collectives_shows_as_a_rank_that_left_early(tmp_path: Path) -> None:
     left = Told(calls("a" * 19), ended=at(20))
     finding = only(tmp_path, {0: waiting(), 1: waiting(), 2: left, 3: waiting()})

@@ -20,6 +20,10 @@ from commlens.trace.schema import ALIVE_FILE, MISSING
 SECOND = 1_000_000_000
 
 
+def ended_by(error: str) -> dict[str, Any]:
+    return {"how": "exception", "error": error, "ns": LAST_NS, "left_ns": LAST_NS}
+
+
 def health(path: Path, after_s: float = 3600) -> Health:
     return examine_health(examine(open_run(path)), LAST_NS + int(after_s * SECOND))
 
@@ -38,6 +42,9 @@ def test_a_whole_recording_is_healthy(tmp_path: Path) -> None:
     ("second", "topic", "level", "healthy"),
     [
         (rank(end=None), "ending", FAILURE, False),
+        (rank(end=ended_by("ValueError: planted")), "ending", FAILURE, False),
+        (rank(end=ended_by("KeyboardInterrupt")), "ending", WARNING, True),
+        (rank(end=None, gave_up={"error": "OSError: no space"}), "ending", FAILURE, False),
         (rank({"dropped": 2}), "dropped", FAILURE, False),
         (rank({"hook_ns": 16_000_000}), "cost", WARNING, True),
         (rank(hooks={**INFO["hooks"], "collectives": "not in this torch: reduce"}), "hooks", FAILURE, False),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import commlens
-from commlens.analyzers.numerals import plain
+from commlens.analyzers.numerals import counted, plain
 from commlens.render.words import number
 
 
@@ -51,3 +51,11 @@ def test_no_words_are_made_with_a_format_that_turns_to_exponents() -> None:
         if re.search(r":\+?\.[1-4]g\}", line) and "float(f" not in line and file.name not in ("numerals.py", "words.py")
     }
     assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(0, "0 steps"), (1, "1 step"), (1.0, "1 step"), (1.5, "1.5 steps"), (2048, "2,048 steps"), (0.999, "0.999 steps")],
+)
+def test_one_thing_and_several(count: float, said: str) -> None:
+    assert counted(count, "step") == said

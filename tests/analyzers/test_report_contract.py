@@ -51,7 +51,7 @@ def test_every_key_of_the_contract(tmp_path: Path) -> None:
     assert all(isinstance(whole[name], list) for name in LISTS)
     assert set(PER_RANK.split()) <= whole["time_budget"]["per_rank"][0].keys()
     assert set(LINE.split()) <= whole["collectives"][0].keys()
-    assert whole["run"]["steps"].keys() == {"count", "analyzed", "how"}
+    assert whole["run"]["steps"].keys() == {"count", "analyzed", "how", "sampled_out", "sampled_steps"}
     clock = {"method": "one clock: all ranks are on one host", "uncertainty_us": 0, "refusal": None}
     assert whole["coverage"]["clock"] == clock
     assert whole["coverage"]["match_key"] == "group members and sequence number"

@@ -11,7 +11,7 @@ import pytest
 from command_line import stop
 from synthetic import START, US, Collective, RankTruth, write_run
 
-from commlens.cli.calibrate_plan import Measurement, measurements_for, ranks_label
+from commlens.cli.calibrate_plan import TOOK_PART, Measurement, measurements_for, ranks_label
 from commlens.errors import UsageError
 from commlens.trace import open_run
 from commlens.trace.calibration import CALIBRATION_FILE, INTRA, read_calibration
@@ -157,10 +157,21 @@ def test_a_failing_launcher_is_one_line(tmp_path: Path) -> None:
 
 def test_rank_0_on_another_host(tmp_path: Path) -> None:
     two_ranks(tmp_path / "run")
-    done = call("calibrate", "run", "--", *launcher(tmp_path, "print('commlens: elsewhere')"), cwd=tmp_path)
+    sign = f"pathlib.Path(sys.argv[-1]).with_name({TOOK_PART!r}).touch()"
+    script = f"import pathlib, sys\nprint('commlens: elsewhere')\n{sign}\n"
+    done = call("calibrate", "run", "--", *launcher(tmp_path, script), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.splitlines()[0] == "commlens: elsewhere"
     assert "rank 0 is on another host" in done.stderr
+
+
+def test_a_command_that_starts_no_rank_has_measured_nothing(tmp_path: Path) -> None:
+    two_ranks(tmp_path / "run")
+    done = call("calibrate", "run", "--", "true", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("commlens: nothing was measured: true ended without starting a rank")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run" / CALIBRATION_FILE).exists()
 
 
 def test_the_launcher_gets_the_job_and_no_settings_of_ours(tmp_path: Path) -> None:
@@ -174,7 +185,7 @@ def test_the_launcher_gets_the_job_and_no_settings_of_ours(tmp_path: Path) -> No
     words = [*launcher(tmp_path, script), "--standalone", "-o", "x"]  # what follows -- is never taken for ours
     environment = {"COMMLENS": "1", "COMMLENS_LOG": "x"}
     done = call("calibrate", "--seconds=7", "run", "--", *words, cwd=tmp_path, environment=environment)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr  # it started no rank
     arguments, plan, seen = json.loads((tmp_path / "seen.json").read_text())
     assert arguments == ["--standalone", "-o", "x", "-m", "commlens.cli.calibrate_job"]
     assert (plan["world_size"], plan["backend"], plan["seconds"]) == (2, "gloo", 7.0)

@@ -114,6 +114,25 @@ def test_a_run_that_was_killed(
     assert ": killed, or frozen as a whole" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_run_that_an_exception_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = {"how": "exception", "error": "ValueError: planted", "ns": LAST_NS, "left_ns": LAST_NS}
+    run = write_healthy(tmp_path / "run", rank(end=end))
+    assert commlens(monkeypatch, "doctor", run) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "FAIL end rank 1 ended by ValueError: planted next: read the traceback" in text
+    assert "Not healthy: 1 check failed" in text
+    assert commlens(monkeypatch, "report", run) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "An exception ended the job: rank 1 ended by ValueError: planted" in text
+    assert "cannot be told" not in text.partition("Findings")[0]
+    write_healthy(tmp_path / "short", rank(end=None, gave_up={"error": "OSError: no space"}))
+    assert commlens(monkeypatch, "doctor", tmp_path / "short") == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "FAIL end of rank 1 recording stopped early (OSError: no space)" in text
+
+
 def test_no_run_and_what_may_not_be_read_are_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

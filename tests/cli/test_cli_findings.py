@@ -18,6 +18,7 @@ from commlens.analyzers.across.progress import Progress, RankProgress
 from commlens.analyzers.across.transfers import ALIGNED, CLOCK_FREE
 from commlens.analyzers.collectives import BASIS
 from commlens.analyzers.report import Abstention, Action, Evidence, Finding
+from commlens.analyzers.steps import INFERRED
 from commlens.render.findings import TOP_FINDINGS, quantity
 from commlens.render.report import print_report
 from commlens.render.words import open_console
@@ -150,6 +151,20 @@ def test_ranks_without_steps_show_what_is_known(tmp_path: Path) -> None:
     assert ranks[1].split() == ["1", "0", "100", "%", "90.0"]
     assert "cannot be told" in prose(lines)
     assert "steps" not in prose(section(lines, "Findings")).split("not known")[0]
+    assert "last. caused: what each other rank waits for it." in prose(lines)
+
+
+def test_without_steps_nothing_is_said_of_a_step(tmp_path: Path) -> None:
+    work = 30 * MS + np.random.default_rng(0).integers(0, MS // 4, (2, 1, 9))
+    job = BlockingJob(work, np.full(9, 2 * MS), bytes=[4 * n for n in range(1, 10)])
+    report = report_of(tmp_path, {rank: without_phases(truth) for rank, truth in job.truths().items()})
+    assert report.run.steps.analyzed == 0
+    lines = lines_of(report)
+    found = prose(section(lines, "Findings"))
+    assert "none over the whole trace; compared: late ranks, hangs" in found
+    assert "not known slow groups, small collectives: no steps are known" in found
+    assert "No cause was found." in prose(lines)
+    assert "of a step was found" not in prose(lines) and "mean over steps" not in prose(lines)
 
 
 def test_many_ranks(tmp_path: Path) -> None:
@@ -308,6 +323,32 @@ def test_waiting_in_a_few_steps_is_seen_beside_the_median(late: Report) -> None:
 )
 def test_units(value: float, unit: str, text: str) -> None:
     assert quantity(Evidence("", value, unit)) == text
+
+
+def test_what_times_and_bandwidths_of_collectives_are_of(late: Report) -> None:
+    (line,) = late.collectives
+    assert "of a rank's part of a collective, over all parts, and so the bandwidths" in prose(lines_of(late))
+    assert "outside the group" not in prose(lines_of(late))
+    part = replace(line, group_size=2)
+    assert "exposed: mean over all ranks of the job, 0 of those outside the group" in prose(
+        lines_of(replace(late, collectives=(part,)))
+    )
+    bound = replace(line, bandwidth_basis=BASIS)
+    assert "a rank's part" not in prose(lines_of(replace(late, collectives=(bound,))))
+
+
+def test_an_overlap_of_all_steps_beside_medians_says_so(late: Report) -> None:
+    budget = replace(late.time_budget, hidden_ms=0.0, exposed_ms=30.0, overlap=0.03)
+    said = "The overlap is of all steps together: of the medians it would be 0 %."
+    assert said in prose(lines_of(replace(late, time_budget=budget)))
+    even = replace(budget, hidden_ms=1.0)
+    assert "The overlap is of all steps" not in prose(lines_of(replace(late, time_budget=even)))
+
+
+def test_steps_that_were_guessed_may_be_several_iterations(late: Report) -> None:
+    guessed = replace(late, run=replace(late.run, steps=replace(late.run.steps, how=INFERRED)))
+    assert "inferred from the repeating signature; one may be several iterations" in prose(lines_of(guessed))
+    assert "several iterations" not in prose(lines_of(late))
 
 
 def test_the_header_of_device_times(tmp_path: Path) -> None:

@@ -81,10 +81,18 @@ def test_watch_shows_a_run_that_has_ended_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     windows = [{"first_step": 4, "steps": 2, "state": "done", "clear_step": 7}]
-    run = write(tmp_path / "run", end={"ns": 2_000 * MS, "how": "exit"}, windows=windows, paused=[{"from_step": 9}])
+    told = {"windows": windows, "paused": [{"from_step": 9}], "sampled_steps": ":9"}
+    run = write(tmp_path / "run", end={"ns": 2_000 * MS, "how": "exit"}, **told)
     assert commlens(monkeypatch, "watch", run) == 0
     shown = capsys.readouterr().out
-    for words in ("nothing is known of rank 1", "this is the end", "steps 4-5", "rank 0 are not written", "ended"):
+    for words in (
+        "nothing is known of rank 1",
+        "this is the end",
+        "steps 4-5",
+        "rank 0 are not written",
+        "COMMLENS_STEPS=:9",
+        "ended",
+    ):
         assert words in " ".join(shown.split())
     assert " 10 " in shown  # steps, and ms of each
 

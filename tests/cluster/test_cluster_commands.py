@@ -129,7 +129,7 @@ def test_nothing_is_left_when_it_is_stopped(number: signal.Signals, code: int, r
     stop(command, number)
     _, said = command.communicate(timeout=60)
     assert command.returncode == code, said
-    assert "Traceback" not in said
+    assert said == ("commlens: interrupted; run it again for the whole result\n" if code == 130 else "")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,5 @@
-"""COMMLENS_RANKS and COMMLENS_QUOTA in a real job: who is left out, and that nothing is lost where full rows end."""
+"""COMMLENS_RANKS, COMMLENS_STEPS and COMMLENS_QUOTA in a real job: who and what is left out, and that nothing is lost
+where full rows end."""
 
 from __future__ import annotations
 
@@ -61,3 +62,44 @@ def test_a_rank_left_out_costs_nothing_and_the_others_keep_all(launch: Launch, t
     assert report.aggregates is not None and report.aggregates.steps > 50
     waits = {each.rank: each.wait_ms_per_step_at_least for each in report.aggregates.per_rank}
     assert waits[0] is not None and waits[2] is not None and waits[0] > waits[2]
+
+
+# What NCCL's plugin is told is noted, with the step in which it is.
+TOLD = f"""
+{FIRST}
+import sys, time
+from commlens.profiler import live, nccl_plugin
+told = []
+def note(what):
+    told.append(f"{{what}}@{{live.recorder.phases.step if live.recorder else 0}}")
+nccl_plugin.pause, nccl_plugin.resume = (lambda: note("pause")), (lambda: note("resume"))
+{JOB.split("import sys, time")[1].replace("rank == 2", "rank == 1").split("loaded =")[0]}
+sys.stdout.write(f"told {{rank}} {{' '.join(told)}}\\n")
+{LAST}
+"""
+
+
+def test_chosen_steps_are_written_and_all_are_summed(launch: Launch, tmp_path: Path) -> None:
+    choice = {"COMMLENS_STEPS": "20:400:20", "COMMLENS_QUOTA": "11kB", "COMMLENS_COUNTERS": "0"}
+    job = launch(TOLD, 2, env={"COMMLENS": str(tmp_path / "runs"), **choice})
+    assert (job.rc, job.warnings) == (0, []), job.stderr
+    run = open_run(tmp_path / "runs")
+    assert run.info["sampled_steps"] == choice["COMMLENS_STEPS"]
+    ends = [rank.info["aggregates"]["from_step"] for rank in run.ranks.values()]
+    for said, first, (number, rank) in zip(job.said("told"), ends, run.ranks.items(), strict=True):
+        assert 20 < first < STEPS
+        chosen = list(range(20, first, 20))
+        steps, counts = np.unique(rank.columns("collectives", ["step"])["step"], return_counts=True)
+        full = dict(zip(steps.tolist(), counts.tolist(), strict=True))
+        assert {step: full.pop(step) for step in chosen} == dict.fromkeys(chosen, 2)
+        assert full.keys() <= {*(step - 1 for step in chosen), first - 1}
+        sums = rank.columns("aggregates", ["group", "count"])
+        assert sums["count"][sums["group"] >= 0].sum() == 2 * (STEPS - first)
+        assert rank.columns("phases", ["step"])["step"].max() == first - 1
+        assert rank.columns("overhead", ["events"])["events"].sum() == 2 * STEPS
+        paused = [f"{what}@{step}" for each in chosen for what, step in (("resume", each), ("pause", each + 1))]
+        assert said.split()[: 2 + len(paused)] == [str(number), "pause@0", *paused]
+        assert rank.columns("gradients", ["step"])["step"][:1].tolist() == [20]
+    report = analyze(run)
+    assert report.run.steps.analyzed == min(len(range(20, first, 20)) for first in ends)
+    assert report.aggregates is not None and report.aggregates.steps > 20

@@ -354,6 +354,8 @@ def test_a_fault_of_the_recorder_costs_the_recording_only(
     if kept is not None:
         run = open_run(tmp_path / "runs")
         assert all(count >= kept for count in rows(run).values())
+        told = [rank.info for rank in run.ranks.values()]
+        assert all(info["end"] is None and "planted" in info["gave_up"]["error"] for info in told)
 
 
 def test_a_broken_installation_costs_one_line(launch: Launch, tmp_path: Path) -> None:
@@ -396,23 +398,25 @@ if rank == 0:
 loop(1)
 """
 ENDINGS = {
-    "sigterm": ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", -signal.SIGTERM, 100),
-    "sigint": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", None, 150),
-    "sigkill": ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, 100),
-    "exit": ("sys.exit(3)", 3, 150),
-    "exception": ("raise ValueError('of the job')", 1, 150),
-    "quick exit": ("os._exit(4)", 4, 100),
+    "sigterm": ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", -signal.SIGTERM, 100, None),
+    "sigint": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", None, 150, "KeyboardInterrupt"),
+    "sigkill": ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, 100, None),
+    "exit": ("sys.exit(3)", 3, 150, ""),
+    "exception": ("raise ValueError('of the job')", 1, 150, "ValueError: of the job"),
+    "quick exit": ("os._exit(4)", 4, 100, None),
 }
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_exit_code_is_that_of_the_job(launch: Launch, tmp_path: Path, ending: str) -> None:
-    end, expected, kept = ENDINGS[ending]
+    end, expected, kept, error = ENDINGS[ending]
     plain = launch(INIT + ENDING.format(end=end).replace("2.5", "0.1"))
     job = launch(INIT + ENDING.format(end=end), env={"COMMLENS": str(tmp_path / "runs")}, as_command=True)
     assert expected is None or plain.exit_codes[0] == expected
     assert (job.rc, job.exit_codes[0], job.warnings) == (plain.rc, plain.exit_codes[0], [])
-    found = rows(open_run(tmp_path / "runs"))
+    run = open_run(tmp_path / "runs")
+    found, noted = rows(run), run.ranks[0].info["end"]
+    assert error == (None if noted is None else noted.get("error", ""))
     assert kept <= found[0] <= 150
     assert 100 <= found[1] <= 151
 

@@ -68,7 +68,7 @@ def _host_stall(rng: random.Random) -> Scenario:
 COMPUTE: dict[str, Callable[[random.Random], Scenario]] = {
     "slow-forward": slow("forward", "longer compute"),
     "slow-backward": slow("backward", "longer compute"),
-    "late-input": slow("load", "late input"),
+    "late-input": slow("load", "longer before forward"),
     "rotating": _rotating,
     "by-data": _by_data,
     "host-stall": _host_stall,

@@ -98,12 +98,13 @@ def test_every_fault_can_be_drawn(name: str) -> None:
 
 
 def test_a_verdict_wants_the_right_finding_of_the_right_ranks() -> None:
-    top = SimpleNamespace(id="straggler-rank", ranks=(2,), group=None, title="rank 2: late input", evidence=())
+    title = "rank 2: longer before forward"
+    top = SimpleNamespace(id="straggler-rank", ranks=(2,), group=None, title=title, evidence=())
     report, nothing = SimpleNamespace(findings=(top,)), SimpleNamespace(findings=())
-    wanted = Expected(("straggler-rank",), ranks=(2,), cause="late input")
+    wanted = Expected(("straggler-rank",), ranks=(2,), cause="longer before forward")
     assert verdict(wanted, report, {}) == ""
     assert verdict(Expected(), nothing, {}) == ""
-    wrong = [Expected(), Expected(("hang",)), Expected(wanted.ids, ranks=(1,)), Expected(wanted.ids, cause="longer")]
+    wrong = [Expected(), Expected(("hang",)), Expected(wanted.ids, ranks=(1,)), Expected(wanted.ids, cause="launch")]
     assert all(verdict(each, report, {}) for each in [*wrong, Expected(wanted.ids, members=(0, 1))])
     assert verdict(wanted, nothing, {})
 

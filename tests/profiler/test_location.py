@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from commlens.profiler import live
+from commlens.profiler.attach import _after_init, requested_folder
 from commlens.profiler.location import Agreement, make_run_folder
 
 
@@ -91,6 +92,46 @@ def test_an_impossible_folder_falls_back_to_a_local_one(
     assert made.is_dir()
     assert made.is_relative_to(tmp_path / "tmp")
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ["s3://key:secret@bucket/x", "S3://bucket", "gs://bucket/runs", "memory://x"])
+def test_other_storage_is_recorded_into_the_usual_folder_which_rank_0_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMMLENS", address)
+    monkeypatch.setattr("commlens.profiler.recorder.start", asked.append)
+    for rank in (1, 0, 0):  # init_process_group may be called again
+        monkeypatch.setattr("torch.distributed.get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+        _after_init()
+        assert (capsys.readouterr().err == "") == (rank == 1 or len(asked) == 3)
+    assert asked == [str(tmp_path / "commlens-runs")] * 3
+
+
+def test_what_is_said_of_other_storage_is_one_line_without_its_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("COMMLENS", "s3://key:secret@bucket/x")
+    monkeypatch.setattr("commlens.profiler.recorder.start", lambda folder: None)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 0)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    _after_init()
+    assert capsys.readouterr().err == (
+        f"commlens: a job does not write to s3://, as COMMLENS asks: recording into {tmp_path / 'commlens-runs'};"
+        " copy the run when the job has ended (aws s3 sync)\n"
+    )
+
+
+@pytest.mark.parametrize("value", ["file:///{}", "local://{}", "{}"])
+def test_a_folder_of_this_machine_may_be_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("COMMLENS", value.format(tmp_path).replace("////", "///"))
+    assert requested_folder() == str(tmp_path)
 
 
 def test_no_place_at_all_is_an_error_for_the_boundary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from commlens.profiler import live, phases, torch_profiler, windows
+from commlens.profiler.chosen_steps import ChosenSteps
 from commlens.profiler.control import Control, Pauses
 from commlens.profiler.phases import Phases
 from commlens.profiler.window_plan import MOST, VARIABLE, Plan, read_plan
 from commlens.profiler.windows import NEVER, Windows
 from commlens.trace.control import CAPTURE, CONTROL_FILE, PAUSE, RESUME, Request, add_request, read_requests
+from commlens.trace.sampling import parse_choice
 
 FORWARD, BACKWARD, OPTIMIZER = range(3)
 
@@ -279,6 +281,37 @@ def test_paused_steps_are_left_out_and_counted_on() -> None:
     pauses.end(11)
     assert steps[pauses.written(steps)].tolist() == [0, 1, 2, 3, 4, 8, 9, 11]
     assert pauses.described() == [{"from_step": 5, "to_step": 8}, {"from_step": 10, "to_step": 11}]
+
+
+def test_many_pauses_are_told_in_few_words_that_name_no_unrecorded_step_as_recorded() -> None:
+    pauses = Pauses()
+    for first in range(0, 2000, 10):
+        pauses.begin(first)
+        pauses.end(first + 3)
+    pauses.begin(2000)
+    told = pauses.described()
+    assert len(told) == 64
+    assert told[0] == {"from_step": 0, "to_step": 1373, "pauses": 138}
+    assert told[-1] == {"from_step": 2000, "to_step": None}
+    spans = [(each["from_step"], each["to_step"]) for each in told]
+    for step in range(2010):
+        said = any(first is not None and first <= step < (end or step + 1) for first, end in spans)
+        assert said or pauses.include(step)
+        assert said == (not pauses.include(step)) or step < 1373
+
+
+def test_chosen_steps_have_those_of_windows_beside_them(tmp_path: Path, plan: Callable[[str], None]) -> None:
+    """A window is known when the step before it begins, and one that is skipped adds nothing."""
+    plan("steps=2,at=4,at=12")
+    job = Job(tmp_path)
+    chosen, said = ChosenSteps(parse_choice("::9"), job.windows.spans), []
+    job.phases.after_step = lambda step, _: said.append((step, chosen.include(step)))
+    job.steps(10)
+    with profile(activities=[ProfilerActivity.CPU]):
+        job.steps(5)
+    job.end()
+    assert [step for step, included in said if included] == [3, 4, 5, 9]
+    assert job.windows.spans() == [(3, 6)]
 
 
 def test_requests_are_taken_once_and_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from synthetic import RankTruth, write_run
 
 from commlens.errors import CommlensError, RunNotFoundError, TraceError, UsageError, WriteError
 from commlens.trace import Run, open_run
@@ -113,6 +114,15 @@ def test_patterns_that_find_no_rank(traces: Path, pattern: str, problem: str) ->
     with pytest.raises(UsageError) as error:
         open_run(traces, rank_regex=pattern)
     assert problem in one_line(error)
+
+
+@pytest.mark.parametrize("pattern", ["[", r"rank\d+", ""])
+def test_a_pattern_that_is_none_is_refused_of_a_recorded_run_too(tmp_path: Path, pattern: str) -> None:
+    run = write_run(tmp_path / "run", {0: RankTruth()})
+    with pytest.raises(UsageError, match="--rank-regex"):
+        open_run(run, rank_regex=pattern)
+    with pytest.raises(UsageError, match="--rank-regex"):
+        import_run([tmp_path], tmp_path / "out", rank_regex=pattern)
 
 
 def test_ranks_that_cannot_be_told(traces: Path) -> None:

@@ -20,7 +20,7 @@ from commlens.errors import (
     TraceError,
 )
 from commlens.trace import Rank, RankWriter, open_run
-from commlens.trace.schema import FORMAT_VERSION, MISSING, TABLES, arrow_schema
+from commlens.trace.schema import ALIVE_FILE, FORMAT_VERSION, MISSING, TABLES, arrow_schema
 
 COLLECTIVES = "collectives.arrows"
 
@@ -335,6 +335,42 @@ def test_errors_say_what_and_where_in_one_line(
     assert "\n" not in message
     assert ";" in message  # what to do next
     assert str(make.parent) in message or "no path" in message
+
+
+def unwritten(path: Path, *signs: str) -> Path:
+    """A recording that got no further than its ranks' signs of life."""
+    for rank, sign in enumerate(signs):
+        (path / f"rank-{rank:05d}").mkdir(parents=True)
+        (path / f"rank-{rank:05d}" / ALIVE_FILE).write_text(sign)
+    return path
+
+
+@pytest.mark.parametrize("given", ["runs", "runs/job"])
+def test_a_recording_of_which_nothing_was_written_is_known_as_such(tmp_path: Path, given: str) -> None:
+    job = unwritten(tmp_path / "runs" / "job", "", f"{5:020d}\n")
+    said = f"{job} is a recording of commlens of which nothing was written: "
+    with pytest.raises(RunNotFoundError) as caught:
+        open_run(tmp_path / given)
+    assert str(caught.value).startswith(f"{said}the disk was full, or the job was killed in its first second; make")
+    (job / "rank-00001" / ALIVE_FILE).write_text(f"{5:020d}\nOSError: no space\n")
+    with pytest.raises(RunNotFoundError) as caught:
+        open_run(tmp_path / given)
+    assert str(caught.value).startswith(f"{said}the recorder stopped (OSError: no space); make room")
+
+
+def test_beside_a_run_a_recording_of_nothing_is_noted(make: Maker) -> None:
+    run = make.run("job")
+    empty = unwritten(run.parent / "empty", "")
+    opened = open_run(run.parent)
+    assert opened.run_id == "job"
+    assert [note.partition(" is ")[0] for note in opened.notes] == [f"left out: {empty}"]
+
+
+def test_a_recorder_that_gave_up_says_why_behind_its_sign_of_life(make: Maker) -> None:
+    run = make.run()
+    (run / "rank-00000" / ALIVE_FILE).write_text(f"{5:020d}\nOSError: no space\n")
+    info = open_run(run).ranks[0].info
+    assert (info["alive_ns"], info["gave_up"]) == (5, {"error": "OSError: no space"})
 
 
 def as_nobody(action: Callable[[], object]) -> None:

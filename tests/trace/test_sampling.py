@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from synthetic import training_rank, write_run
 
 from commlens import open_run
-from commlens.trace.sampling import chosen, is_chosen, left_out, parse_choice
+from commlens.trace.sampling import EVERY, chosen, is_chosen, left_out, next_chosen, parse_choice
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,23 @@ def test_any_text_is_a_choice_or_refused_in_one_line(text: str) -> None:
         assert "\n" not in str(error)
     else:
         assert chosen(choice, np.arange(5)).tolist() == [is_chosen(choice, rank) for rank in range(5)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60), st.integers(1, 9)), min_size=1, max_size=3),
+    st.integers(0, 60),
+)
+def test_the_next_one_chosen(parts: list[tuple[int, int, int]], number: int) -> None:
+    choice = tuple(range(*part) for part in parts)
+    later = [each for each in range(number, 100) if is_chosen(choice, each)]
+    assert next_chosen(choice, number) == (later[0] if later else None)
+
+
+def test_numbers_of_any_size_are_chosen() -> None:
+    steps = np.array([0, 50, 2**31 - 1], np.int32)
+    assert chosen(parse_choice("::50"), steps).tolist() == [True, True, False]
+    assert chosen(parse_choice("999999999999:"), steps).tolist() == [False] * 3
+    assert next_chosen(parse_choice("7:"), EVERY - 1) == EVERY - 1
 
 
 @pytest.mark.parametrize("said", [None, 3, ["0"], {}, "nonsense"])

@@ -16,7 +16,7 @@ import pytest
 from synthetic_run import batch
 
 from commlens.trace import Rank, RankWriter, write_run_info
-from commlens.trace.schema import FORMAT_VERSION, MISSING, OPS
+from commlens.trace.schema import ALIVE_FILE, FORMAT_VERSION, MISSING, OPS
 
 TESTS = str(Path(__file__).parent)
 
@@ -283,8 +283,11 @@ def fill(writer: RankWriter) -> int:
 
 def test_a_full_disk_keeps_the_batches_before(tiny_disk: Path) -> None:
     writer = RankWriter(tiny_disk, 0)
+    writer.sign(1)
     count = fill(writer)
     assert count > 2
+    writer.give_up("OSError: no space")
+    assert (writer.path / ALIVE_FILE).read_text() == f"{1:020d}\nOSError: no space\n"
     with pytest.raises(RuntimeError):
         writer.append("collectives", batch(0, 3))
     for _ in range(2):

@@ -58,6 +58,42 @@ def test_names_are_words_and_no_markup(page: Any, tmp_path: Path) -> None:
     assert "dangerously" not in json.dumps(plain).lower()
 
 
+def test_the_bandwidth_page_speaks_of_no_option_of_a_command(tmp_path: Path) -> None:
+    runs, view = shown(KINDS["faulty"](tmp_path / "run"))
+    report = view.examined.report
+    line = report.collectives[0]
+    for count, says in ((12, None), (80, "the 64 costliest of 80")):
+        many = replace(report, collectives=tuple(replace(line, bytes=4096 * (n + 1)) for n in range(count)))
+        seen = replace(view, examined=replace(view.examined, report=many))
+        words = [
+            text
+            for text in texts(
+                json.loads(json.dumps(BY_NAME["bandwidth"].layout(seen, {}, runs), cls=PlotlyJSONEncoder))
+            )
+            if text
+        ]
+        assert not any("--format" in text for text in words)
+        assert says is None or any(says in text for text in words)
+
+
+def test_the_longest_part_of_the_path_is_the_same_in_the_headline_and_the_table(tmp_path: Path) -> None:
+    runs, view = shown(KINDS["faulty"](tmp_path / "run"))
+    report = view.examined.report
+    assert report.critical_path is not None
+    part = report.critical_path.parts[0]
+    through = [
+        replace(part, kind="transfer", name="all_reduce in group 0", rank=rank, ms=ms)
+        for rank, ms in ((0, 3.0), (1, 2.0))
+    ]
+    work = replace(part, kind="compute", name="forward", rank=0, ms=4.0)
+    path = replace(report.critical_path, parts=(work, *through))
+    seen = replace(view, examined=replace(view.examined, report=replace(report, critical_path=path)))
+    plain = json.loads(json.dumps(BY_NAME["path"].layout(seen, {}, runs), cls=PlotlyJSONEncoder))
+    headline = [text for text in texts(plain[0]) if text][2]
+    assert "the longest part is transfer, all_reduce in group 0: 5.00 ms" in headline
+    assert "transfer, all_reduce in group 0" in list(texts(plain))
+
+
 def test_of_many_ranks_the_worst_are_shown(tmp_path: Path) -> None:
     runs, view = shown(faulty(tmp_path / "run", ranks=520, steps=4, collectives=6))
     report = view.examined.report

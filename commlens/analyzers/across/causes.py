@@ -14,7 +14,7 @@ from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.lateness import STEP, Lateness
 from commlens.analyzers.across.matching import EVERYONE, Matched
-from commlens.analyzers.across.selftime import ELSEWHERE, INPUT, own_time
+from commlens.analyzers.across.selftime import BEFORE_FORWARD, ELSEWHERE, own_time
 from commlens.analyzers.across.stragglers import Late
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.held import each
@@ -25,6 +25,7 @@ from commlens.trace.schema import MISSING, PHASES
 
 TRANSFERS = "exposed transfer"
 UNKNOWN = "cause not known"
+LATE_FORWARD = "longer before forward"  # loading input, or anything else: what it was is not known
 _LARGE = 0.25  # of the longest excess: gaps that count as the pause that recurs
 
 
@@ -33,7 +34,7 @@ class Cause:
     """Why ranks come late.
 
     Attributes:
-        kind: "longer compute", "late input", "late launch", "slow transfers" or UNKNOWN.
+        kind: "longer compute", LATE_FORWARD, "late launch", "slow transfers" or UNKNOWN.
         where: the phase, where there is one; else "".
         ms: how much longer than on the other ranks, per step (per pause where there are no steps).
         parts_ms: the same for every kind of own time that was compared; where collectives were compared, over
@@ -55,11 +56,11 @@ def find_cause(ranks: Sequence[RankFacts], joined: Joined, lateness: Lateness, l
     Ranks without positions in `late` take turns: then the slowest of each step is compared with the median.
     """
     matched, clocks, exposed = joined.matched, joined.clocks, joined.exposed
-    if lateness.unit == STEP and all(facts.budget is not None for facts in ranks):
+    if lateness.unit == STEP and all(facts.budgeted for facts in ranks):
         return _by_own_time(ranks, exposed, lateness.index[late.samples], late.positions)
     if clocks.refusal is not None:
         return _UNKNOWN
-    if all(facts.budget is not None and facts.lanes is not None for facts in ranks):
+    if all(facts.budgeted and facts.lanes is not None for facts in ranks):
         return _by_lanes(ranks, joined, lateness, late)
     return _by_launch(ranks, matched, clocks, late.positions, lateness.per_step)
 
@@ -68,21 +69,20 @@ def _by_own_time(
     ranks: Sequence[RankFacts], exposed: Sequence[Exposed], steps: Ints, positions: tuple[int, ...]
 ) -> Cause:
     parts = each(partial(_parts_of, steps=steps), ranks, exposed)
-    tables = {name: np.array([own[name] for own in parts]) for name in parts[0]}
-    others = np.delete(np.arange(len(ranks)), list(positions))
-    if not positions or not others.size:
-        longer = {name: float(np.median(t.max(axis=0) - np.median(t, axis=0))) / 1e6 for name, t in tables.items()}
-    else:
-        late = list(positions)
-        longer = {
-            name: float(np.median(t[late].min(axis=0) - np.median(t[others], axis=0))) / 1e6
-            for name, t in tables.items()
-        }
+    longer = {name: _longer_ms(np.array([own[name] for own in parts]), list(positions)) for name in parts[0]}
     name = max(longer, key=lambda part: longer[part])
     rounded = {part: round(ms, 3) for part, ms in longer.items()}
     if longer[name] <= 0:
         return Cause(UNKNOWN, "", 0.0, rounded)
     return Cause(_KINDS.get(name, "longer compute"), name if name in PHASES else "", round(longer[name], 3), rounded)
+
+
+def _longer_ms(table: Ints, late: list[int]) -> float:
+    """How much longer the late ranks took than the others usually do, shape (ranks, steps); the slowest if none is."""
+    others = np.delete(np.arange(len(table)), late)
+    if not late or not others.size:
+        return float(np.median(table.max(axis=0) - np.median(table, axis=0))) / 1e6
+    return float(np.median(table[late].min(axis=0) - np.median(table[others], axis=0))) / 1e6
 
 
 def _parts_of(facts: RankFacts, exposed: Exposed, steps: Ints) -> dict[str, Ints]:
@@ -92,7 +92,12 @@ def _parts_of(facts: RankFacts, exposed: Exposed, steps: Ints) -> dict[str, Ints
 
 
 SLOW_TRANSFERS = "slow transfers"
-_KINDS = {INPUT: "late input", ELSEWHERE: "late launch", HOST_BOUND: "late launch", TRANSFERS: SLOW_TRANSFERS}
+_KINDS = {
+    BEFORE_FORWARD: LATE_FORWARD,
+    ELSEWHERE: "late launch",
+    HOST_BOUND: "late launch",
+    TRANSFERS: SLOW_TRANSFERS,
+}
 
 
 def _by_lanes(ranks: Sequence[RankFacts], joined: Joined, lateness: Lateness, late: Late) -> Cause:

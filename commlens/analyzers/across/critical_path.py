@@ -2,7 +2,8 @@
 
 From the end of the step on the rank that ends last: computing -> stay on the rank; a standstill for
 collective k -> its transfer since the last arrival, then on with the rank that arrived last; where
-that one's part was queued behind an earlier collective of its group, through that one first. Waiting
+that one's part was queued behind an earlier collective of its group, through that one first. A standstill
+for a collective that was over when it began held nobody up: it is charged, and the rank stays. Waiting
 and hidden communication are never on it. Parts tile the time between the ends of two steps.
 """
 
@@ -11,14 +12,17 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commlens.analyzers.across.clocks import Clocks
 from commlens.analyzers.across.communicators import split_by
 from commlens.analyzers.across.waits import Waits
+from commlens.analyzers.blocked import Blocked
+from commlens.analyzers.columns import Columns, small
 from commlens.analyzers.intervals import Intervals, Ints, common, length_within
 from commlens.analyzers.own_work import IDLE, own_work
 from commlens.analyzers.ranks import RankFacts
@@ -26,7 +30,8 @@ from commlens.trace.schema import MISSING
 
 TRANSFER, UNMATCHED, OTHER = "transfer", "unmatched communication", "other"
 UNSPLIT = "transfer, or waiting for a missing rank"
-_AWAKE: Final = 256  # lines with arrays: about 1 MB each of a run of 100 steps
+_AWAKE: Final = 64  # lines with arrays: 24 bytes a collective each
+_HELD: Final = 0.1  # of the time since the last arrival, see `_Line.held_up`
 _Key = tuple[str, int, str]  # kind, position of the rank, name of what it did ("group: op" of a transfer)
 
 
@@ -50,7 +55,7 @@ class Path:
 
 def find_path(ranks: Sequence[RankFacts], waits: Sequence[Waits], clocks: Clocks) -> Path | None:
     """Walk the analysed steps that all ranks have; None where there are none, or clocks are not joined."""
-    if clocks.refusal or not ranks or any(facts.budget is None for facts in ranks):
+    if clocks.refusal or not ranks or not all(facts.budgeted for facts in ranks):
         return None
     lines = _Lines(
         [_Line(facts, own, clocks, position) for position, (facts, own) in enumerate(zip(ranks, waits, strict=True))]
@@ -112,41 +117,45 @@ class _Line:
     # All that is long is made where the path comes to the rank: it seldom comes to every one.
 
     @cached_property
+    def blocked(self) -> Blocked:
+        return self.facts.blocked
+
+    @cached_property
+    def columns(self) -> Columns:
+        return self.facts.columns
+
+    @cached_property
     def _still(self) -> Ints:
         """Standstills by their ends, shape (pieces,)."""
-        return np.argsort(self.facts.blocked.ends, kind="stable")
-
-    @cached_property
-    def still_rows(self) -> Ints:
-        return self.facts.blocked.row[self._still]
-
-    @cached_property
-    def still_starts(self) -> Ints:
-        return self._aligned(self.facts.blocked.starts[self._still])
+        return small(np.argsort(self.blocked.ends, kind="stable"))
 
     @cached_property
     def still_ends(self) -> Ints:
-        return self._aligned(self.facts.blocked.ends[self._still])
+        return self._aligned(self.blocked.ends[self._still])
 
     @cached_property
     def need(self) -> Ints:
         return self._aligned(self.waits.need_ns)
 
     @cached_property
-    def issued(self) -> Ints:
-        return self._aligned(self.facts.columns.collectives["issued_ns"])
+    def _known_from_wait(self) -> NDArray[np.bool_]:
+        return self.columns.words["timing"].equals("wait")
 
     @cached_property
-    def started(self) -> Ints:
-        return self._aligned(self.facts.columns.collectives["started_ns"])
+    def last(self) -> Ints:
+        return self.waits.last
+
+    @cached_property
+    def last_row(self) -> Ints:
+        return self.waits.last_row
 
     @cached_property
     def _before(self) -> Ints:
-        return _freed_by(self.facts)
+        return small(_freed_by(self.facts))
 
     def rest(self) -> None:
         """Give up what is long, until the path comes back."""
-        for name in [name for name, value in vars(self).items() if isinstance(value, np.ndarray)]:
+        for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
             del self.__dict__[name]
 
     def _aligned(self, times: Ints) -> Ints:
@@ -162,13 +171,46 @@ class _Line:
         found = int(np.searchsorted(self.still_ends, before, side="right")) - 1
         return found if found >= 0 else None
 
+    def still_row(self, still: int) -> int:
+        """The row of a standstill."""
+        return int(self.blocked.row[self._still[still]])
+
+    def still_start(self, still: int) -> int:
+        """When a standstill began."""
+        return int(self._aligned(self.blocked.starts[self._still[still]]))
+
+    def held_up(self, still: int) -> bool:
+        """Whether a standstill began before its collective was over, so that this fixed when the rank went on.
+
+        Where the end is known from the wait alone, the standstill has to be a tenth of the time since the last
+        arrival: of a smaller one it hardly matters whether the transfer or the rank's own work took longer.
+        """
+        row, piece = self.still_row(still), self._still[still]
+        start, end = self.blocked.starts[piece], self.blocked.ends[piece]
+        if self._known_from_wait[row]:
+            return bool(end - start >= _HELD * (end - self.waits.need_ns[row]))
+        return bool(self.columns.collectives["completed_ns"][row] > start)
+
+    def kind(self, row: int) -> str:
+        """Of the part of a step that a row makes up."""
+        if self.need[row] == MISSING:
+            return UNMATCHED
+        return TRANSFER if self.waits.whole[row] == 1 else UNSPLIT
+
+    def issued(self, row: int) -> int:
+        """When a row was issued."""
+        return int(self._aligned(self.columns.collectives["issued_ns"][row]))
+
     def queued_behind(self, row: int) -> int | None:
         """The row whose end let this one start, where it had to queue."""
         earlier = int(self._before[row])
-        return earlier if earlier != MISSING and self.started[row] > self.issued[row] else None
+        if earlier == MISSING:
+            return None
+        started = int(self._aligned(self.columns.collectives["started_ns"][row]))
+        return earlier if started > self.issued(row) else None
 
     def transfer_name(self, row: int) -> str:
-        words = self.facts.columns.words
+        words = self.columns.words
         group, op = (words[name].words[words[name].codes[row]] for name in ("group", "op"))
         return f"{op} in group {group}"
 
@@ -221,21 +263,22 @@ def _through(
     lines: Sequence[_Line], line: _Line, still: int, now: int, begin: int, parts: defaultdict[_Key, int]
 ) -> tuple[int, _Line]:
     """From the end of a standstill to the moment, and the rank, that made its collective possible."""
-    row: int | None = int(line.still_rows[still])
-    since = int(line.still_starts[still])
+    row: int | None = line.still_row(still)
+    since = partial(line.still_start, still)
+    stays = not line.held_up(still)
     gone: set[tuple[int, int]] = set()  # rows of a torn recording may free each other at one moment
     while row is not None and now > begin and (line.position, row) not in gone:
         gone.add((line.position, row))
         name = line.transfer_name(row)
-        if line.need[row] == MISSING:
-            start = min(now, max(begin, since))
-            parts[UNMATCHED, line.position, name] += now - start
+        if stays or line.need[row] == MISSING:
+            start = min(now, max(begin, since()))
+            parts[line.kind(row), line.position, name] += now - start
             line.carried.append((start, now, row))
             return start, line
         arrival = max(begin, min(now, int(line.need[row])))
-        parts[TRANSFER if line.waits.whole[row] == 1 else UNSPLIT, line.position, name] += now - arrival
+        parts[line.kind(row), line.position, name] += now - arrival
         line.carried.append((arrival, now, row))
-        now, last_row = arrival, int(line.waits.last_row[row])
-        line = lines[int(line.waits.last[row])]
-        row, since = line.queued_behind(last_row), int(line.issued[last_row])
+        now, last_row = arrival, int(line.last_row[row])
+        line = lines[int(line.last[row])]
+        row, since = line.queued_behind(last_row), partial(line.issued, last_row)
     return now, line

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from commlens.analyzers.across.communicators import split_by
 from commlens.analyzers.across.waits import Waits
 from commlens.analyzers.columns import lean
+from commlens.analyzers.held import Lengthy
 from commlens.analyzers.intervals import Intervals, Ints, intersect, length_within, merge, subtract
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
 
 @dataclass(frozen=True)
-class Exposed:
+class Exposed(Lengthy, long=("row_wait", "row_unsplit", "wait", "transfer", "unsplit")):
     """One rank's standstill in analysed steps, int64 ns.
 
     wait + transfer + unsplit == exposed, for each row and for each step.

@@ -12,6 +12,7 @@ from commlens.analyzers.across.issued import issued_at_least, lines
 from commlens.analyzers.across.matching import Matched
 from commlens.analyzers.across.signs import alive_ns, last_sign_ns, longest_pause_ns
 from commlens.analyzers.across.stands import Stand
+from commlens.analyzers.endings import find_raised, gave_up
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import ALIVE_EVERY_S, MISSING
 
@@ -30,11 +31,13 @@ class Fate:
         rank: global rank.
         kind: LEFT, GONE, QUIET, ALIVE or UNKNOWN.
         earlier_s: how much earlier its recording stops than that of who waits longest, None where clocks do not tell.
+        error: the exception that ended its process, None where none did or the recording does not tell.
     """
 
     rank: int
     kind: str
     earlier_s: float | None
+    error: str | None = None
 
 
 def find_fate(ranks: Sequence[RankFacts], rank: int, stand: Stand, infos: Mapping[int, Mapping[str, Any]]) -> Fate:
@@ -47,7 +50,11 @@ def find_fate(ranks: Sequence[RankFacts], rank: int, stand: Stand, infos: Mappin
     earlier_ns = _earlier_ns(own, waiting, stand.matched, ranks, infos)
     earlier_s = None if earlier_ns is None else earlier_ns / 1e9
     if own.who.ended is not None:
-        return Fate(rank, LEFT, earlier_s)
+        return Fate(
+            rank, LEFT, earlier_s, next((each.error for each in find_raised({rank: infos.get(rank, {})})), None)
+        )
+    if gave_up(infos.get(rank, {})) is not None:
+        return Fate(rank, UNKNOWN, None)  # its recording stops, which says nothing of the rank
     if _lost_its_last_second(ranks, rank, stand.matched):
         return Fate(rank, GONE, earlier_s)
     pause = longest_pause_ns(waiting, int(waiting.columns.collectives["issued_ns"][longest.row]))

@@ -59,17 +59,13 @@ def join(ranks: Sequence[RankFacts]) -> Joined:
     places = find_places(communicators, len(ranks))
     waits, exposed = engine.keep_parts(2, partial(_of_rank, shares=shares), ranks, places)
     lateness = None if clocks.contradiction else find_lateness(ranks, waits, exposed, matched, clocks)
-    total = sum(each(_rows, ranks))
+    total = sum(facts.rows for facts in ranks)
     return Joined(matched, clocks, waits, timed, exposed, lateness, total - sum(each(_paired, matched)))
 
 
 def _of_rank(facts: RankFacts, places: Sequence[tuple[int, int]], shares: Sequence[Shares]) -> tuple[Waits, Exposed]:
     waits = gather_waits(facts, places, shares)
     return waits, split_exposed(facts, waits)
-
-
-def _rows(facts: RankFacts) -> int:
-    return int(facts.columns.collectives["seq"].size)
 
 
 def _believed(clocks: Clocks, matched: Sequence[Matched]) -> Clocks:

@@ -80,7 +80,7 @@ def _by_step(
     index = common(*(facts.steps.index for facts in ranks))
     if not index.size or not _any_known(ranks, waits):
         return None
-    still = all(facts.budget is not None for facts in ranks)
+    still = all(facts.budgeted for facts in ranks)
     free = _too_unsure(ranks, clocks)
     table = each(partial(_by_its_steps, index=index, still=still, free=free), ranks, waits, exposed)
     lengths = [_length_ns(facts)[np.searchsorted(facts.steps.index, index)] for facts in ranks]
@@ -163,7 +163,7 @@ def _by_collective(
     """Waiting in each collective that all ranks take part in; where steps are known, in theirs only."""
     steps = min(facts.steps.index.size for facts in ranks)
     free = clocks.refusal is not None
-    still = all(facts.budget is not None for facts in ranks) and not free
+    still = all(facts.budgeted for facts in ranks) and not free
     values = [
         _beyond_shortest(facts, own) if free else split.row_wait if still else own.wait_ns
         for facts, own, split in zip(ranks, waits, exposed, strict=True)

@@ -11,13 +11,14 @@ import numpy as np
 
 from commlens.analyzers.across.communicators import Communicator
 from commlens.analyzers.across.exposed import Exposed
-from commlens.analyzers.across.transfers import Transfers
+from commlens.analyzers.across.transfers import ALIGNED, Transfers
 from commlens.analyzers.grouped import group_keys
 from commlens.analyzers.held import each
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
 
 _FEWEST = 5  # transfers, to speak of a usual one
+WHOLE, SHORTEST = "usual collective (median over its ranks)", "usual collective (shortest over its ranks)"
 _SLOWER = 1.25  # times the usual transfer of its like, to be called slow
 
 
@@ -29,11 +30,13 @@ class Usual:
         communicator: which group.
         op: torch's spelling.
         bytes: message size.
-        ms: median transfer.
+        ms: median over its collectives, which are taken whole: see `measure`.
         low_ms: first quartile.
         high_ms: third quartile.
         samples: how many it rests on.
         exposed_ms: exposed transfer of such collectives per step, mean over the group's members.
+        measure: what stands for a collective: WHOLE, of its ranks' transfers the median; SHORTEST of their durations
+            where clocks are unsure. The collectives table is of single ranks' parts.
     """
 
     communicator: Communicator
@@ -44,6 +47,7 @@ class Usual:
     high_ms: float
     samples: int
     exposed_ms: float
+    measure: str
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def _usual_of(transfers: Transfers, ranks: Sequence[RankFacts], exposed: Sequenc
             low, middle, high = np.percentile(transfers.ns[own], (25, 50, 75)) / 1e6
             cost = _exposed_ms(ranks, exposed, transfers, which[own])
             op = matched.ops[matched.op[which[first[key]]]]
-            found.append(Usual(matched.communicator, op, size, middle, low, high, own.size, cost))
+            measure = WHOLE if transfers.basis == ALIGNED else SHORTEST
+            found.append(Usual(matched.communicator, op, size, middle, low, high, own.size, cost, measure))
     return found
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from commlens.analyzers.across.communicators import Communicator, rows_of
 from commlens.analyzers.across.order import align
 from commlens.analyzers.columns import Columns
+from commlens.analyzers.held import Lengthy
 from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -25,7 +26,7 @@ _ALIKE = {"all_reduce": "in_bytes", "reduce_scatter": "in_bytes", "broadcast": "
 
 
 @dataclass(frozen=True)
-class Matched:
+class Matched(Lengthy, long=("rows", "seq", "op", "bytes", "conflict")):
     """The collectives of one communicator, one column each, in order.
 
     Attributes:

@@ -111,7 +111,12 @@ def _lasts(timed: Timed) -> tuple[tuple[int, ...], Ints, Ints]:
     return timed.matched.communicator.present, whose, times[whose]
 
 
+def _own_ns(facts: RankFacts) -> float:
+    """Median of its own time in a step, NaN where that is not known."""
+    return float(np.median(facts.budget.step - facts.budget.exposed)) if facts.budget is not None else np.nan
+
+
 def _imbalance(ranks: Sequence[RankFacts]) -> Floats | None:
     """Own time of each rank less the mean, ms per step."""
-    own = [np.median(f.budget.step - f.budget.exposed) if f.budget is not None else np.nan for f in ranks]
+    own = each(_own_ns, ranks)
     return None if np.isnan(own).any() or len(own) < 2 else (np.array(own) - np.mean(own)) / 1e6

@@ -8,13 +8,13 @@ from commlens.analyzers.intervals import Intervals, Ints, length_within, merge, 
 from commlens.analyzers.own_work import KERNELS, own_work
 from commlens.analyzers.ranks import RankFacts
 
-INPUT, ELSEWHERE = "input", "elsewhere"
+BEFORE_FORWARD, ELSEWHERE = "before forward", "elsewhere"
 
 
 def own_time(facts: RankFacts) -> dict[str, Ints]:
     """Time of each analysed step by what the rank did, standstill left out, ns, shape (steps,).
 
-    Keys are the phases, INPUT (from the step's start to its first forward, where a forward was seen) and
+    Keys are the phases, BEFORE_FORWARD (from the step's start to its first forward, where a forward was seen) and
     ELSEWHERE (the rest); where devices were recorded KERNELS and those of `Lanes.parts`. Empty where the rank
     has no time budget.
     """
@@ -34,7 +34,7 @@ def own_time(facts: RankFacts) -> dict[str, Ints]:
     work = own_work(facts)
     for name, times in work.items():
         taken = add(name, times)
-    taken = add(INPUT, _before_forward(facts, work["forward"]))
+    taken = add(BEFORE_FORWARD, _before_forward(facts, work["forward"]))
     parts[ELSEWHERE] = facts.budget.step - facts.budget.exposed - np.sum(list(parts.values()), axis=0)
     return parts
 

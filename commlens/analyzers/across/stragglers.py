@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import comb
 
@@ -12,6 +13,7 @@ from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
 
 _PERSISTENT = 0.8  # share of the waiting that must be for a straggler
+_MOSTLY = 0.67  # share of the steps in which a rank must be last that is late in most of them, though not always
 _CHANCE = 0.05  # such a streak must be less likely than this if any ranks could be last
 _SPIKE_STEPS = 0.2  # a stall is longer than this share of a step, and than _SPIKE_MEDIANS usual samples
 _SPIKE_MEDIANS = 5
@@ -30,10 +32,12 @@ class Late:
         positions: which ranks.
         cost_ns: what each other rank waits for them, per sample.
         saved_ns: what all would save if those came with the next ones, per sample: never more than `cost_ns`.
-        share: share of the samples (of those named in `samples`) in which they are the last.
+        share: share of the samples (of those named in `samples`) in which they are the last: one of them waits
+            less than every other rank. Of ranks that wait equally little none is known to be.
         chance: probability of such a streak if any ranks could be last, 0..1.
         samples: positions of the samples it rests on, shape (n,).
         each_ns: what would be saved in each of those, shape (n,).
+        foremost: of ranks that take turns the one whose `share` it is, None of others.
     """
 
     positions: tuple[int, ...]
@@ -43,6 +47,7 @@ class Late:
     chance: float
     samples: Ints
     each_ns: Floats
+    foremost: int | None = None
 
 
 def split_spikes(lateness: Lateness) -> tuple[Ints, Ints]:
@@ -59,19 +64,39 @@ def split_spikes(lateness: Lateness) -> tuple[Ints, Ints]:
 
 
 def find_persistent(lateness: Lateness, samples: Ints) -> Late | None:
-    """The ranks that all the others wait for again and again, None where there are none.
+    """The ranks that all the others wait for again and again, None where there are none."""
+    samples = samples if lateness.unit == STEP else _costly(lateness, samples)
+    late = _apart(lateness, samples)
+    return _judged(lateness, samples, late) if late is not None else None
+
+
+def find_mostly(lateness: Lateness, samples: Ints) -> Late | None:
+    """The ranks that are last in most steps, however long the others are in the rest; None where there are none."""
+    late = _apart(lateness, samples) if lateness.unit == STEP else None
+    if late is None:
+        return None
+    found = _late(lateness, samples, late)
+    by_chance = found.chance * lateness.wait_ns.shape[0]  # it is the one of all that is last most often
+    return found if found.share >= _MOSTLY and by_chance <= _CHANCE and found.saved_ns > 0 else None
+
+
+def _apart(lateness: Lateness, samples: Ints) -> Ints | None:
+    """Positions of those that are waited for, if any are; None where there are too few samples.
 
     Ranks are ordered by their usual waiting; the widest gap among the lower half parts those who are
     waited for from the others.
     """
-    typical = np.median if lateness.unit == STEP else np.mean  # most collectives of a trace cost nothing
-    samples = samples if lateness.unit == STEP else _costly(lateness, samples)
     if samples.size < (FEWEST_STEPS if lateness.unit == STEP else _FEWEST_COLLECTIVES):
         return None
-    usual = typical(lateness.wait_ns[:, samples], axis=1)
+    usual = _typical(lateness)(lateness.wait_ns[:, samples], axis=1)
     order = np.argsort(usual, kind="stable")
     gaps = np.diff(usual[order])[: max(1, usual.size // 2)]
-    return _judged(lateness, samples, np.sort(order[: int(np.argmax(gaps)) + 1]))
+    return np.sort(order[: int(np.argmax(gaps)) + 1])
+
+
+def _typical(lateness: Lateness) -> Callable[..., Floats]:
+    """What stands for many samples: most collectives of a trace cost nothing."""
+    return np.median if lateness.unit == STEP else np.mean
 
 
 def find_tiers(lateness: Lateness, samples: Ints) -> list[Late]:
@@ -131,21 +156,24 @@ def _only(lateness: Lateness, positions: Ints) -> Lateness:
 
 def _judged(lateness: Lateness, samples: Ints, late: Ints) -> Late | None:
     """What some ranks cost the others; None where they are not late often enough, or may be so by chance."""
-    typical = np.median if lateness.unit == STEP else np.mean
-    table = lateness.wait_ns[:, samples]
-    ranks = table.shape[0]
+    found = _late(lateness, samples, late)
+    share = float(found.each_ns.clip(0).sum() / max(np.abs(found.each_ns).sum(), 1.0))
+    return None if share < _PERSISTENT or found.chance > _CHANCE else found
+
+
+def _late(lateness: Lateness, samples: Ints, late: Ints) -> Late:
+    """What some ranks cost the others, be they late or not."""
+    typical, table = _typical(lateness), lateness.wait_ns[:, samples]
     others = np.delete(table, late, axis=0)
     saved = others.min(axis=0) - table[late].min(axis=0)
-    share, wins = float(saved.clip(0).sum() / max(np.abs(saved).sum(), 1.0)), int((saved > 0).sum())
-    if share < _PERSISTENT or _by_chance(wins, samples.size, late.size / ranks) > _CHANCE:
-        return None
+    wins = int((saved > 0).sum())
     part = samples.size / lateness.index.size if lateness.unit != STEP else 1.0
     return Late(
         positions=tuple(int(p) for p in late),
         cost_ns=part * max(float(typical(others.mean(axis=0) - table[late].min(axis=0))), 0.0),
         saved_ns=part * max(float(typical(saved)), 0.0),
         share=wins / samples.size,
-        chance=_by_chance(wins, samples.size, late.size / ranks),
+        chance=_by_chance(wins, samples.size, late.size / len(table)),
         samples=samples,
         each_ns=saved,
     )
@@ -169,11 +197,11 @@ def find_rotating(lateness: Lateness, samples: Ints) -> Late | None:
     if lateness.unit != STEP or samples.size < FEWEST_STEPS:
         return None
     excess = lateness.excess_ns[samples]
-    last = np.argmin(lateness.wait_ns[:, samples], axis=0)
-    often = np.bincount(last, minlength=lateness.wait_ns.shape[0]) / samples.size
+    least = lateness.wait_ns[:, samples] == lateness.wait_ns[:, samples].min(axis=0)
+    often = np.mean(least & (least.sum(axis=0) == 1), axis=1)  # who waits as little as another may not be last
     who = tuple(int(p) for p in np.flatnonzero(often >= 0.5 / often.size))
     cost = float(np.median(excess))
-    return Late(who, cost, cost, float(often.max()), 1.0, samples, excess)
+    return Late(who, cost, cost, float(often.max()), 1.0, samples, excess, foremost=int(often.argmax()))
 
 
 def find_stalls(lateness: Lateness, spikes: Ints) -> Late | None:

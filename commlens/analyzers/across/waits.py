@@ -16,6 +16,7 @@ from commlens.analyzers.across.clocks import Clocks
 from commlens.analyzers.across.communicators import Communicator
 from commlens.analyzers.across.matching import EVERYONE, Matched
 from commlens.analyzers.columns import small, tiny
+from commlens.analyzers.held import Lengthy
 from commlens.analyzers.intervals import Ints, distinct
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -26,7 +27,7 @@ _TO_ROOT = ("reduce", "gather")
 
 
 @dataclass(frozen=True)
-class Waits:
+class Waits(Lengthy, long=("need_ns", "wait_ns", "transfer_ns", "last", "last_row", "shortest_ns", "whole")):
     """What one rank waited for, arrays of shape (rows,), MISSING where it cannot be told; times are int64.
 
     Attributes:
@@ -50,7 +51,7 @@ class Waits:
 
 
 @dataclass(frozen=True)
-class Timed:
+class Timed(Lengthy, long=("matched", "time_ns", "transfer_ns", "shortest_ns", "skew_ns", "last")):
     """The collectives of one communicator over all ranks, shape (collectives,) each.
 
     Attributes:

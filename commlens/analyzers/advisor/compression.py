@@ -5,7 +5,7 @@ from __future__ import annotations
 from commlens.analyzers.advisor.job import Job, change
 from commlens.analyzers.advisor.rules import found, needs, of_model, told, with_op
 from commlens.analyzers.advisor.technique import HALF, MORE, No, Rule, Technique, Trial, Unknown, Verdict
-from commlens.analyzers.numerals import plain
+from commlens.analyzers.numerals import counted, plain
 from commlens.trace.change_kinds import LOSSY, RESEARCH
 from commlens.trace.change_values import Hook
 from commlens.trace.changes import obstacle
@@ -52,7 +52,7 @@ def _quantized(job: Job) -> Verdict:
         return No(why)
     if ranks >= _ALL_GATHERED:
         return No(f"it all-gathers every rank's copy: with {ranks} ranks more bytes than an all-reduce in 32 bits")
-    return Trial(f"{ranks} ranks", [hook])
+    return Trial(counted(ranks, "rank"), [hook])
 
 
 def _low_rank(job: Job) -> Verdict:

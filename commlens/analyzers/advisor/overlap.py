@@ -6,7 +6,7 @@ from commlens.analyzers.advisor.job import Job, change
 from commlens.analyzers.advisor.rules import found, needs, no, of_model, on_gpus, told, with_op
 from commlens.analyzers.advisor.technique import TRANSFER, WAIT, No, Rule, Technique, Told, Trial, Unknown, Verdict
 from commlens.analyzers.advisor.worth import IDLE
-from commlens.analyzers.numerals import plain
+from commlens.analyzers.numerals import counted, plain
 from commlens.analyzers.own_work import HOST_BOUND
 from commlens.analyzers.whatif.optimum import best_caps
 from commlens.trace.change_kinds import EXACT, LOSSY, NEEDS_PERSON, RESEARCH
@@ -89,7 +89,9 @@ def _sequence(job: Job) -> Verdict:
     return Unknown("whether all-reduces belong to tensor parallelism is not recorded")
 
 
-_SMALL_ONES: Rule = no(lambda job: f"{plain(job.share(below=_SMALL).count)} collectives a step are below 64 KiB")
+_SMALL_ONES: Rule = no(
+    lambda job: f"the job sends {counted(job.share(below=_SMALL).count, 'collective')} a step below 64 KiB"
+)
 
 TECHNIQUES = (
     Technique(

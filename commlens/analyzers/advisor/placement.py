@@ -18,7 +18,7 @@ def _late(job: Job) -> str:
 
 def _uneven(job: Job) -> Verdict:
     if late := job.finding("straggler-rank", "expert-imbalance"):
-        return No(f"the late rank is always the same: {late.title}")
+        return No(f"ranks are not late in turn: {late.title}")
     return Trial(f"ranks wait {plain(job.wait_ms or 0)} ms a step", [(parse("imbalance.remove=1"),)])
 
 

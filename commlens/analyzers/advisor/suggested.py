@@ -34,7 +34,7 @@ _FINDINGS = {
     "quantized-gradients": "compression",
     "local-sgd": "communicate-less",
 }
-_STUCK = ("hang", "desync")  # the job went no further: before anything that costs time
+_STUCK = ("hang", "desync", "exception")  # the job went no further: before anything that costs time
 
 
 def with_suggestions(
@@ -141,17 +141,7 @@ def _new(job: Job, id: str, those: list[Considered], without_ms: float) -> Findi
 
 def _action(job: Job, each: Considered) -> Action:
     text = f"{each.technique}: {', '.join(each.set)}"
-    action = fixing(job.context, each.set[-1], text, change=_written(each))
+    action = fixing(job.context, each.set[-1], text, change=each.change)
     if each.fix is not None and action.verify is not None:
         action = replace(action, fix=each.fix, verify=action.verify.replace(each.set[-1], each.fix))
     return replace(action, risk=each.risk, predicted=each.predicted)
-
-
-def _written(each: Considered) -> str:
-    """The exact change, with the value that was simulated."""
-    name, _, value = each.set[-1].partition("=")
-    if name == "ddp.bucket_cap_mb":
-        return f"DistributedDataParallel(model, bucket_cap_mb={value})"
-    if name == "ddp.bucket_cap_mb_list":
-        return f"DistributedDataParallel(model, bucket_cap_mb_list=[{value.replace('+', ', ')}])"
-    return each.change

@@ -5,7 +5,7 @@ from __future__ import annotations
 from commlens.analyzers.advisor.job import Job, change
 from commlens.analyzers.advisor.rules import found, no, of_model, told
 from commlens.analyzers.advisor.technique import MORE, WAIT, No, Technique, Told, Trial, Verdict
-from commlens.analyzers.numerals import plain
+from commlens.analyzers.numerals import counted, plain
 from commlens.trace.change_kinds import EXACT, LOSSY, NEEDS_PERSON, RESEARCH
 
 _SLOW_GB_S = 3.2  # 25 Gbit/s and the like: below, communicating less may be the only lever
@@ -15,7 +15,7 @@ _PERIOD = 8  # steps between averages that are tried first
 def _stale(job: Job) -> Verdict:
     persistent = job.finding("straggler-rank", "expert-imbalance")
     if persistent is not None:
-        return No(f"the late rank is always the same, and can be mended: {persistent.title}")
+        return No(f"a late rank can be mended: {persistent.title}")
     return Told(f"ranks wait {plain(job.wait_ms or 0)} ms a step for one another; nobody maintains it for PyTorch")
 
 
@@ -189,7 +189,7 @@ TECHNIQUES = (
         "DistributedDataParallel(model), or fully_shard(model)",
         "every rank waits for the slowest",
         "",
-        no(lambda job: f"the job sends {plain(job.share('all_reduce', 'reduce_scatter').count)} reductions a step"),
+        no(lambda job: f"the job sends {counted(job.share('all_reduce', 'reduce_scatter').count, 'reduction')} a step"),
         None,
     ),
     Technique(

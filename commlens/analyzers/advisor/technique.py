@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from commlens.analyzers.advisor.written import written
 from commlens.analyzers.report import Considered, Predicted
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Technique:
             risk=self.risk,
             verdict=verdict,
             reason=reason,
-            change=self.change,
+            change=written(set, self.change),
             set=set,
             fix=fix,
             predicted=predicted,

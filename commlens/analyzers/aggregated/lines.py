@@ -18,10 +18,11 @@ class AggregateLine:
         dtype: of the elements.
         bytes: nccl-tests' message size; None where there are too many sizes to tell them apart.
         count: collectives (of one rank each).
+        total_bytes: of those, the sum of the larger of what went in and came out.
         count_per_step: of a rank; None where steps are not known.
         ended: share of them whose end was seen, 0..1.
         duration_ms_mean: issue to end, which includes waiting for late ranks; None where no end was seen.
-        duration_ms_p50: from the histogram, the warm-up left out: right to 9 %.
+        duration_ms_p50: from the histogram, right to 9 %; the warm-up left out where anything came after it.
         duration_ms_p95: likewise.
         duration_ms_longest: of one.
         blocked_ms_mean: how long the calling thread stood still for one.
@@ -41,6 +42,7 @@ class AggregateLine:
     dtype: str
     bytes: int | None
     count: int
+    total_bytes: int
     count_per_step: float | None
     ended: float
     duration_ms_mean: float | None
@@ -87,6 +89,8 @@ class Aggregates:
         ranks: how many have such steps.
         only: nothing else was recorded of the run's collectives.
         from_step: the first such step on any rank; None where it is not told.
+        stepless: nothing is of a later step than the job's first two, as where steps are not known: what lines tell is
+            of all of it.
         steps: whole steps in the sums, the most of any rank, the first two of the job left out.
         collectives: issued, over all ranks.
         step_ms_mean: over ranks and steps; None where steps are not known.
@@ -101,6 +105,7 @@ class Aggregates:
     ranks: int
     only: bool
     from_step: int | None
+    stepless: bool
     steps: int
     collectives: int
     step_ms_mean: float | None

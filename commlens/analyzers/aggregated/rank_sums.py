@@ -53,8 +53,8 @@ class RankSums:
         to_steps: the step after its last one, likewise.
         kind: place in `kinds` of each row, likewise.
         numbers: `NUMBERS` of each row, shape (rows, 15); MISSING where a shortest, longest, first or last is not known.
-        bins: kind, bin and count of the durations, the warm-up left out, shape (n, 3).
-        step_bins: bin and count of the lengths of steps, likewise, shape (n, 2).
+        bins: kind, bin and count of the durations, the warm-up left out where anything came after it, shape (n, 3).
+        step_bins: bin and count of the lengths of steps, the warm-up left out, shape (n, 2).
         steps: whole steps, the warm-up left out: how many, and the sum of their lengths in ns.
         dropped: rows that make no sense.
         descriptions: of the groups, by name.
@@ -91,12 +91,14 @@ def read_sums(rank: Rank) -> RankSums | None:
     rows = {name: values[sound].astype(np.int64) for name, values in columns.items()}
     _coarsen(rows)
     bins = _bins(rank)
+    after = bins[bins[:, 0] >= WARM_UP]
     steps = _of_phase(rows, words["phase"], STEP_MARK)
     late = steps[rows["from_step"][steps] >= WARM_UP]
     own = np.flatnonzero(rows["phase"] == MISSING)
     collectives = {name: values[own] for name, values in rows.items()}
     numbers, first, keys = _added_up(collectives)
     ids, kind = np.unique(keys[1], return_inverse=True)
+    warm = bool((keys[0] >= WARM_UP).any())  # never where steps are not known
     _, example = np.unique(collectives["kind"], return_index=True)
     return RankSums(
         from_step=from_step if isinstance(from_step, int) else None,
@@ -105,8 +107,8 @@ def read_sums(rank: Rank) -> RankSums | None:
         to_steps=collectives["to_step"][first],
         kind=kind.astype(np.int64),
         numbers=numbers,
-        bins=_of_kinds(bins, ids),
-        step_bins=_of_kinds(bins, np.unique(rows["kind"][steps]))[:, 1:],
+        bins=_of_kinds(after if warm else bins, ids),
+        step_bins=_of_kinds(after, np.unique(rows["kind"][steps]))[:, 1:],
         steps=(int(rows["ended"][late].sum()), int(rows["duration_ns"][late].sum())),
         dropped=int(columns["count"].size - sound.size),
         descriptions={str(group.get("name")): str(group.get("desc") or "") for group in entries(rank.info, "groups")},
@@ -142,7 +144,7 @@ def _bins(rank: Rank) -> Ints:
     """Stretch, kind, bin and count, shape (n, 4)."""
     found = rank.columns("aggregate_bins", ("from_step", "kind", "bin", "count"))
     table = np.stack([values.astype(np.int64) for values in found.values()], axis=1)
-    fine = (table >= 0).all(axis=1) & (table[:, 2] <= _MOST_BIN) & (table[:, 0] >= WARM_UP)
+    fine = (table >= 0).all(axis=1) & (table[:, 2] <= _MOST_BIN)
     return table[fine]
 
 

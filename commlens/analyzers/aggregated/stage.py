@@ -127,10 +127,13 @@ def _since(aggregates: Aggregates) -> str:
 def _unsure(aggregates: Aggregates, lateness: Lateness | None) -> list[Abstention]:
     """Why nobody is called late, or healthy, from the sums."""
     count = 0 if lateness is None else lateness.index.size
-    if lateness is None:
+    if aggregates.stepless:
+        reason = "no whole step after the job's first two is in the sums: there are no stretches of steps to compare"
+    elif lateness is None:
         reason = "no stretch of steps has the same collectives on every recorded rank: sums cannot be compared"
     elif count < FEWEST_STEPS:
-        reason = f"sums of {count} stretches of steps can be compared: too few to tell a habit from chance"
+        stretches = f"{count} stretch{'es' * (count != 1)}"
+        reason = f"sums of {stretches} of steps can be compared: too few to tell a habit from chance"
     else:
         return []
     return [Abstention("stragglers", reason, f"{_NEEDS}; or {FEWEST_STEPS} stretches, which some hundred steps are")]

@@ -15,7 +15,7 @@ from commlens.analyzers.aggregated.rank_sums import RankSums
 from commlens.analyzers.grouped import Floats, sums
 from commlens.analyzers.identity import Identity
 from commlens.analyzers.intervals import Ints
-from commlens.trace.aggregates import bin_bounds
+from commlens.trace.aggregates import WARM_UP, bin_bounds
 from commlens.trace.ops import message_bytes
 from commlens.trace.schema import MISSING, OPS
 
@@ -46,6 +46,7 @@ def summarise(
         ranks=len(each),
         only=only,
         from_step=min((one.from_step for one in each if one.from_step is not None), default=None),
+        stepless=not bool((joined.from_step >= WARM_UP).any()),
         steps=max((one.steps[0] for one in each), default=0),
         collectives=int(joined.column("count").sum()),
         step_ms_mean=_ms(length / count) if count else None,
@@ -120,6 +121,7 @@ def _lines(
                 dtype=key.dtype,
                 bytes=_bytes(key),
                 count=int(total["count"][place]),
+                total_bytes=int(total["total_bytes"][place]),
                 count_per_step=round(float(of_steps[place] / in_steps[place]), 3) if in_steps[place] else None,
                 ended=round(float(ended / total["count"][place]), 4) if total["count"][place] else 0.0,
                 duration_ms_mean=_ms(total["duration_ns"][place] / ended) if ended else None,
@@ -137,7 +139,7 @@ def _lines(
     return tuple(found)
 
 
-_TOTALS = ("count", "ended", "duration_ns", "waits", "blocked_ns")
+_TOTALS = ("count", "total_bytes", "ended", "duration_ns", "waits", "blocked_ns")
 
 
 def _steps_of_lines(joined: JoinedSums, steps: Ints, size: int) -> Floats:

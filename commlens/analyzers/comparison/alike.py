@@ -8,6 +8,7 @@ from typing import Any
 from commlens.analyzers.abstentions import left_out_words, name_ranks
 from commlens.analyzers.comparison.noise import FEWEST_STEPS
 from commlens.analyzers.comparison.side import Side
+from commlens.analyzers.numerals import counted
 from commlens.analyzers.report import Report
 from commlens.trace.models import model_signature
 
@@ -78,14 +79,15 @@ def _shortcomings(report: Report) -> Iterator[str]:
     if run.ranks_missing:
         yield f"lacks {name_ranks(run.ranks_missing)}: means are over the others"
     if run.steps.analyzed and run.steps.analyzed < FEWEST_STEPS:
-        yield f"has {run.steps.analyzed} steps: at least {FEWEST_STEPS} are needed to tell a change from noise"
+        few = counted(run.steps.analyzed, "step")
+        yield f"has {few}: at least {FEWEST_STEPS} are needed to tell a change from noise"
     elif run.steps.analyzed and run.steps.analyzed < _FEW_STEPS:
         yield f"has {run.steps.analyzed} steps: below {_FEW_STEPS} intervals may be too narrow"
     if run.ranks_sampled_out:
         out = left_out_words(len(run.ranks_sampled_out), run.world_size, run.sampled_ranks)
         yield f"is sampled: {out}; means are over the others"
     if coverage.dropped:
-        yield f"lacks {coverage.dropped} collectives that the recorder had no room for"
+        yield f"lacks {counted(coverage.dropped, 'collective')} that the recorder had no room for"
     if coverage.truncated or coverage.damaged_ranks:
         ranks = {*coverage.damaged_ranks, *(each.rank for each in coverage.truncated)}
         yield f"is damaged: {name_ranks(ranks)}"

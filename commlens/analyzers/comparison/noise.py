@@ -12,7 +12,7 @@ from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.collectives import moved_ns
 from commlens.analyzers.grouped import Floats
 from commlens.analyzers.intervals import Ints
-from commlens.analyzers.pooled import Pool
+from commlens.analyzers.pooled import Like, Pool
 from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.resampled import block_length, block_places, drawn_means, drawn_medians, times_drawn, widening
 from commlens.analyzers.views.heat import caused_by_step
@@ -96,27 +96,43 @@ def noise_of_report(report: Report) -> Noise:
 def noise_of(examined: Examined) -> Noise:
     """Of every quantity that is compared."""
     ranks, joined = examined.ranks, examined.joined
-    known = [place for place, facts in enumerate(ranks) if facts.budget is not None]
-    index = np.unique(np.concatenate([np.zeros(0, np.int64), *(ranks[place].steps.index for place in known)]))
+    index = np.unique(np.concatenate([np.zeros(0, np.int64), *(facts.steps.index for facts in ranks)]))
     if index.size < FEWEST_STEPS:
         return Noise()
-    places = {place: np.searchsorted(index, ranks[place].steps.index) for place in known}
+    places = {p: np.searchsorted(index, facts.steps.index) for p, facts in enumerate(ranks) if facts.steps.index.size}
     total, count = np.zeros(index.size), np.zeros(index.size)
-    for place in known:
-        facts = ranks[place]
-        total[places[place]] += (facts.steps.end_ns - facts.steps.start_ns) / 1e6
-        count[places[place]] += 1
+    for place, steps in places.items():
+        total[steps] += _lengths_ms(ranks[place])
+        count[steps] += 1
     pool = Pool(ranks)
     draws = _Draws(total / count, len(ranks) * (2 * len(PARTS) + 2 * pool.count))
     errors: dict[Hashable, float | None] = {}
-    _parts(errors, draws, ranks, joined, places)
-    _ranks(errors, draws, ranks, joined, places)
-    _lines(errors, draws, pool, joined, places)
+    budgeted = {place: steps for place, steps in places.items() if ranks[place].budgeted}
+    _steps(errors, draws, ranks, places)
+    _transfers(errors, draws, pool, joined, places)
+    if budgeted:
+        _parts(errors, draws, ranks, joined, budgeted)
+        _ranks(errors, draws, ranks, joined, budgeted)
+        _exposed(errors, draws, pool, budgeted)
     return _noise(errors, draws)
+
+
+def _lengths_ms(facts: RankFacts) -> Floats:
+    """Of a rank's analysed steps."""
+    return np.asarray((facts.steps.end_ns - facts.steps.start_ns) / 1e6)
 
 
 def _noise(errors: Mapping[Hashable, float | None], draws: _Draws) -> Noise:
     return Noise({name: error for name, error in errors.items() if error is not None}, draws.freedom)
+
+
+def _steps(
+    errors: dict[Hashable, float | None], draws: _Draws, ranks: Sequence[RankFacts], places: Mapping[int, Ints]
+) -> None:
+    """Of the step, over all ranks and of each: its length is known without a budget too, as in the report."""
+    series = {place: (steps, _lengths_ms(ranks[place])) for place, steps in places.items()}
+    errors |= {("rank", ranks[place].rank, "step_ms"): draws.of_medians([own]) for place, own in series.items()}
+    errors["step_ms"] = draws.of_medians(list(series.values()))
 
 
 def _parts(
@@ -126,15 +142,15 @@ def _parts(
     joined: Joined,
     places: Mapping[int, Ints],
 ) -> None:
-    """Of the budget, over all ranks and of each."""
-    series: dict[str, list[Series]] = {part: [] for part in PARTS}
+    """Of what the budget splits the step into, over all ranks and of each."""
+    series: dict[str, list[Series]] = {part: [] for part in PARTS[1:]}
     for place, steps in places.items():
         budget, split = ranks[place].budget, joined.exposed[place]
         assert budget is not None
-        columns = (budget.step, budget.compute, budget.exposed, split.transfer, split.wait, split.unsplit)
-        for part, values in zip(PARTS, (*columns, budget.other, budget.hidden), strict=True):
+        columns = (budget.compute, budget.exposed, split.transfer, split.wait, split.unsplit)
+        for part, values in zip(PARTS[1:], (*columns, budget.other, budget.hidden), strict=True):
             series[part].append((steps, values / 1e6))
-        for part in ("step_ms", "compute_ms", "exposed_ms"):
+        for part in ("compute_ms", "exposed_ms"):
             errors["rank", ranks[place].rank, part] = draws.of_medians(series[part][-1:])
     errors |= {part: draws.of_medians(own) for part, own in series.items()}
 
@@ -155,21 +171,33 @@ def _ranks(
         errors["rank", facts.rank, "caused_wait_ms"] = draws.of_means([(every, caused[place])])
 
 
-def _lines(
+def _transfers(
     errors: dict[Hashable, float | None], draws: _Draws, pool: Pool, joined: Joined, places: Mapping[int, Ints]
 ) -> None:
-    """Of the lines of the collectives table, and of each group."""
-    exposed = {place: pool.sums_by_step(place, pool.ranks[place].exposed_ns) / 1e6 for place in places}
+    """Of the transfer times in the collectives table."""
     moved = {place: pool.medians_by_step(place, moved_ns(joined.waits[place])) / 1e6 for place in places}
+    for kind, like in enumerate(pool.likes):
+        errors[(*_line(like), "transfer_ms")] = draws.of_medians(
+            [_seen(steps, moved[p][kind]) for p, steps in places.items()]
+        )
+
+
+def _exposed(errors: dict[Hashable, float | None], draws: _Draws, pool: Pool, places: Mapping[int, Ints]) -> None:
+    """Of the exposed times in the collectives table, and of each group."""
+    exposed = {place: pool.sums_by_step(place, pool.ranks[place].exposed_ns) / 1e6 for place in places}
     groups: dict[str, list[int]] = {}
     for kind, like in enumerate(pool.likes):
         groups.setdefault(like.group, []).append(kind)
-        line = "line", like.group, like.op, None if like.bytes == MISSING else like.bytes
-        errors[(*line, "exposed_ms")] = draws.of_medians([(steps, exposed[p][kind]) for p, steps in places.items()])
-        errors[(*line, "transfer_ms")] = draws.of_medians([_seen(steps, moved[p][kind]) for p, steps in places.items()])
+        errors[(*_line(like), "exposed_ms")] = draws.of_medians(
+            [(steps, exposed[p][kind]) for p, steps in places.items()]
+        )
     for group, kinds in groups.items():
         own = [(steps, exposed[place][kinds].sum(axis=0)) for place, steps in places.items()]
         errors["group", group] = draws.of_medians(own)
+
+
+def _line(like: Like) -> tuple[str, str, str, int | None]:
+    return "line", like.group, like.op, None if like.bytes == MISSING else like.bytes
 
 
 def _seen(steps: Ints, values: Floats) -> Series:

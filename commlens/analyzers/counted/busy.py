@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.across.joined import Joined
+from commlens.analyzers.across.matching import Matched
+from commlens.analyzers.across.waits import find_places
+from commlens.analyzers.held import keep
 from commlens.analyzers.intervals import Intervals, Ints, intersect, merge
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.calibration import INTER
@@ -32,13 +36,21 @@ class Busy:
     flight: Intervals
 
 
-def between_hosts(ranks: Sequence[RankFacts], joined: Joined) -> list[Which]:
+def between_hosts(ranks: Sequence[RankFacts], joined: Joined) -> Sequence[Which]:
     """Which rows of each rank are of collectives between hosts, shape (rows,) each."""
-    found = [np.zeros(facts.exposed_ns.size, bool) for facts in ranks]
-    for matched in joined.matched:
-        if matched.communicator.scope == INTER:
-            for position, line in zip(matched.communicator.present, matched.rows, strict=True):
-                found[position][line[line != MISSING]] = True
+    communicators = [matched.communicator for matched in joined.matched]
+    inter = [
+        [(number, line) for number, line in own if communicators[number].scope == INTER]
+        for own in find_places(communicators, len(ranks))
+    ]
+    return keep(partial(_between_hosts, matched=joined.matched), ranks, inter)
+
+
+def _between_hosts(facts: RankFacts, places: Sequence[tuple[int, int]], matched: Sequence[Matched]) -> Which:
+    found = np.zeros(facts.rows, bool)
+    for number, line in places:
+        rows = matched[number].rows[line]
+        found[rows[rows != MISSING]] = True
     return found
 
 

@@ -182,7 +182,7 @@ def find_traffic(
         nodes: those with readings.
         backend: of the job, None where not known.
     """
-    inter = between_hosts(ranks, joined) if nodes else []
+    inter = between_hosts(ranks, joined) if nodes else ()
     gloo = backend is not None and "gloo" in backend and "nccl" not in backend
     groups = groups_by_machine(ranks, joined.matched) if nodes else {}
     return tuple(_traffic(ranks, joined, node, inter, groups.get(node.machine, []), gloo) for node in nodes)

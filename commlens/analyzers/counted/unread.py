@@ -7,6 +7,7 @@ from typing import Any
 
 from commlens.analyzers.counted.link_lines import UNSURE, LinkLine
 from commlens.analyzers.counted.traffic import FEWEST, Traffic
+from commlens.analyzers.numerals import counted
 from commlens.analyzers.ranks import RankFacts
 
 NEEDS = "a run recorded with counters, long enough to be read often"
@@ -55,7 +56,8 @@ def _by_reason(traffic: Sequence[Traffic]) -> dict[str, list[str]]:
 def _too_few(traffic: Traffic) -> str:
     if not traffic.steps:
         return "no analysed step lies between two readings of the counters"
-    return f"counters were read {int(traffic.readings)} times in the analysed steps, at least {FEWEST} are needed"
+    times = counted(int(traffic.readings), "time")
+    return f"counters were read {times} in the analysed steps, at least {FEWEST} are needed"
 
 
 def _hosts(names: Sequence[str]) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
+
+import numpy as np
 
 from commlens.analyzers.findings.buckets import bucket_rows
 from commlens.analyzers.findings.build import fixing, severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.model import alike
-from commlens.analyzers.findings.placed import Placed
+from commlens.analyzers.findings.placed import Placed, Which, per_step
 from commlens.analyzers.findings.spent import exposed_ms
+from commlens.analyzers.held import each, keep
 from commlens.analyzers.report import Evidence, Finding
 
 
@@ -19,15 +23,15 @@ def find_missing_no_sync(context: Context, ranks: Sequence[Placed]) -> list[Find
     model = alike(context, "DDP")
     if model is None or not model.buckets or not ranks:
         return []
-    sent = [bucket_rows(each, model) for each in ranks]
-    early = [rows & each.before_another for each, rows in zip(ranks, sent, strict=True)]
-    needless = fmean(each.per_step(rows) for each, rows in zip(ranks, early, strict=True)) / len(model.buckets)
-    needed = fmean(each.per_step(rows) for each, rows in zip(ranks, sent, strict=True)) / len(model.buckets) - needless
+    sent = keep(partial(bucket_rows, model=model), ranks)
+    early = keep(_early, ranks, sent)
+    needless = per_step(ranks, early) / len(model.buckets)
+    needed = per_step(ranks, sent) / len(model.buckets) - needless
     saved = exposed_ms(context, early)
     if needless < 1 or needed <= 0 or not context.matters(saved):
         return []
     rounds = round(needless + needed)
-    moved = fmean(each.per_step(each.bytes * rows) for each, rows in zip(ranks, early, strict=True))
+    moved = per_step(ranks, early, of="bytes")
     action = fixing(
         context,
         f"ddp.no_sync_every={rounds}",
@@ -45,7 +49,7 @@ def find_missing_no_sync(context: Context, ranks: Sequence[Placed]) -> list[Find
             group=model.group,
             steps=(),
             evidence=(
-                Evidence("backwards per step", round(fmean(each.backwards() for each in ranks), 1), ""),
+                Evidence("backwards per step", round(fmean(each(Placed.backwards, ranks)), 1), ""),
                 Evidence("times that all buckets are sent per step", round(needless + needed, 1), ""),
                 Evidence("bytes sent before the last backward, per step", float(round(moved)), "B"),
                 Evidence("exposed transfer of that per step, mean over ranks", round(saved, 3), "ms"),
@@ -58,3 +62,8 @@ def find_missing_no_sync(context: Context, ranks: Sequence[Placed]) -> list[Find
             ),
         )
     ]
+
+
+def _early(rank: Placed, rows: Which) -> Which:
+    """Those that another backward follows."""
+    return np.asarray(rows & rank.before_another)

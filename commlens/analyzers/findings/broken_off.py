@@ -8,6 +8,7 @@ from typing import Any
 from commlens.analyzers.abstentions import name_ranks
 from commlens.analyzers.across.signs import end_ns
 from commlens.analyzers.across.stands import Stand, Wait
+from commlens.analyzers.endings import gave_up
 from commlens.analyzers.findings.hang_words import name_stand
 from commlens.analyzers.findings.naming import seconds
 from commlens.analyzers.ranks import RankFacts
@@ -31,10 +32,17 @@ def broken_off(
     facts = {each.rank: each for each in recorded}
     parts = []
     if without_end:
-        parts.append(f"{name_ranks(without_end)} {_verb(without_end)} no end (killed, or still running): {_LOST}")
+        parts.append(_no_end(without_end, infos))
     if stands:
         parts.append(_under_way(facts, max(stands, key=_telling), infos))
     return (Abstention("hang", "; ".join(parts), _needs(stands, infos)),)
+
+
+def _no_end(ranks: Sequence[int], infos: Mapping[int, Mapping[str, Any]]) -> str:
+    """The same of all; of ranks whose recorders said why they stopped, why."""
+    why = next((said for rank in ranks if (said := gave_up(infos.get(rank, {})))), None)
+    stopped = f"killed, still running, or not recorded to the end: {why}" if why else "killed, or still running"
+    return f"{name_ranks(ranks)} {_verb(ranks)} no end ({stopped}): {_LOST}"
 
 
 def _telling(stand: Stand) -> tuple[bool, float]:

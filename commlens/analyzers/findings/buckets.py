@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import sqrt
 from statistics import fmean
 
 import numpy as np
 
+from commlens.analyzers.across.waits import Timed
 from commlens.analyzers.findings.build import fixing, severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.model import Model, alike
 from commlens.analyzers.findings.naming import size
-from commlens.analyzers.findings.placed import Placed, Which
+from commlens.analyzers.findings.placed import Placed, Which, own_ms, per_step
 from commlens.analyzers.findings.spent import exposed_ms, transfer_ms
+from commlens.analyzers.held import each, keep
 from commlens.analyzers.numerals import plain
 from commlens.analyzers.report import Evidence, Finding
 from commlens.trace.schema import MISSING
@@ -31,7 +34,7 @@ def find_bucket_size(context: Context, ranks: Sequence[Placed]) -> list[Finding]
     model = alike(context, "DDP")
     if model is None or not model.buckets or not ranks:
         return []
-    rows = [bucket_rows(each, model) for each in ranks]
+    rows = keep(partial(bucket_rows, model=model), ranks)
     if len(model.buckets) >= _MANY and fmean(model.buckets) < _SMALL:
         return _too_small(context, model, ranks, rows)
     whole = len(model.buckets) == 1 and model.buckets[0] > _SMALL
@@ -44,9 +47,9 @@ def bucket_rows(rank: Placed, model: Model) -> Which:
     return np.asarray(reduced & (rank.elements > 0))
 
 
-def _too_small(context: Context, model: Model, ranks: Sequence[Placed], rows: list[Which]) -> list[Finding]:
+def _too_small(context: Context, model: Model, ranks: Sequence[Placed], rows: Sequence[Which]) -> list[Finding]:
     exposed, moving = exposed_ms(context, rows), transfer_ms(context, rows)
-    sent = fmean(each.per_step(chosen) for each, chosen in zip(ranks, rows, strict=True))
+    sent = per_step(ranks, rows)
     total, best = fmean(model.buckets) * sent, _best_bandwidth(context, model)
     if not sent or not moving or best is None:
         return []
@@ -54,7 +57,7 @@ def _too_small(context: Context, model: Model, ranks: Sequence[Placed], rows: li
     share = latency_ms * sent / moving
     if share < _MOSTLY:
         return []
-    backward_ms = fmean(each.own_ms("backward") for each in ranks)
+    backward_ms = own_ms(ranks, "backward")
     cap = _cap_mib(sum(model.buckets), latency_ms, backward_ms)
     fewer = max(0.0, 1 - fmean(model.buckets) / (cap * MIB))
     saved = exposed * share * fewer
@@ -74,9 +77,9 @@ def _too_small(context: Context, model: Model, ranks: Sequence[Placed], rows: li
     return [_finding(context, model, f"{title}: they pay mostly latency", saved, evidence, cap, wrong)]
 
 
-def _too_large(context: Context, model: Model, ranks: Sequence[Placed], rows: list[Which]) -> list[Finding]:
+def _too_large(context: Context, model: Model, ranks: Sequence[Placed], rows: Sequence[Which]) -> list[Finding]:
     exposed = exposed_ms(context, rows)
-    backward_ms = fmean(each.own_ms("backward") for each in ranks)
+    backward_ms = own_ms(ranks, "backward")
     cap = max(sum(model.buckets) / MIB / _PARTS, max(model.sizes) / MIB)
     last = min(1.0, cap * MIB / sum(model.buckets))
     saved = min(exposed * (1 - last), backward_ms)
@@ -106,12 +109,16 @@ def _best_bandwidth(context: Context, model: Model) -> float | None:
 
     Before DDP has seen the order of gradients it sends all of them in one message.
     """
-    best = []
-    for timed in context.joined.timed:
-        known = timed.matched.is_op("all_reduce") & (timed.transfer_ns > 0) & (timed.matched.bytes != MISSING)
-        if timed.matched.communicator.name == model.group and known.any():
-            best.append(float((timed.matched.bytes[known] / timed.transfer_ns[known]).max()))
-    return max(best, default=None)
+    found = each(partial(_best_of, group=model.group), context.joined.timed)
+    return max((best for best in found if best is not None), default=None)
+
+
+def _best_of(timed: Timed, group: str | None) -> float | None:
+    matched = timed.matched
+    known = matched.is_op("all_reduce") & (timed.transfer_ns > 0) & (matched.bytes != MISSING)
+    if matched.communicator.name != group or not known.any():
+        return None
+    return float((matched.bytes[known] / timed.transfer_ns[known]).max())
 
 
 def _finding(

@@ -8,12 +8,14 @@ from statistics import fmean
 
 import numpy as np
 
+from commlens.analyzers.across.waits import Waits
 from commlens.analyzers.findings.build import by_hand, severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.model import Model
 from commlens.analyzers.findings.naming import size
-from commlens.analyzers.findings.placed import Placed, Which
+from commlens.analyzers.findings.placed import Placed, Which, own_ms, per_step
 from commlens.analyzers.findings.spent import exposed_ms, transfer_ms
+from commlens.analyzers.held import each, keep, keep_parts
 from commlens.analyzers.report import Evidence, Finding
 from commlens.trace.change_kinds import EXACT
 
@@ -27,24 +29,25 @@ def find_by_hand(context: Context, ranks: Sequence[Placed]) -> list[Finding]:
     every = context.models
     if not every or not ranks or any(each.kind != "module" for each in every):
         return []
-    rows = [_of_parameters(rank, model) for rank, model in zip(ranks, every, strict=True)]
-    one_by_one = [each for each in rows if each is not None]
-    if len(one_by_one) == len(ranks):
+    one_by_one, one_for_each = keep_parts(2, _of_parameters, ranks, every)
+    if all(one_for_each):
         return _per_parameter(context, ranks, every, one_by_one)
-    afterwards = [rank.after_backward & rank.op("all_reduce", "reduce_scatter") for rank in ranks]
-    if all(_is_model(rank, model, chosen) for rank, model, chosen in zip(ranks, every, afterwards, strict=True)):
-        return _no_overlap(context, ranks, afterwards)
-    return []
+    afterwards = keep(_afterwards, ranks)
+    return _no_overlap(context, ranks, afterwards) if all(each(_is_model, ranks, every, afterwards)) else []
 
 
-def _of_parameters(rank: Placed, model: Model) -> Which | None:
-    """All_reduces that each have the size of one parameter, shape (rows,); None unless there is one for each."""
-    if len(model.sizes) < _MANY:
-        return None
+def _of_parameters(rank: Placed, model: Model) -> tuple[Which, bool]:
+    """All_reduces that each have the size of one parameter, shape (rows,); whether there is one for each of many."""
     sizes = Counter(model.sizes)
     rows = rank.op("all_reduce") & (rank.elements > 0) & np.isin(rank.bytes, list(sizes))
-    seen = all(rank.per_step(rows & (rank.bytes == each)) >= number for each, number in sizes.items())
-    return rows if seen and rank.per_step(rows) <= (1 + _SAME) * len(model.sizes) * max(rank.backwards(), 1) else None
+    if len(model.sizes) < _MANY:
+        return rows, False
+    seen = all(rank.per_step(rows & (rank.bytes == size)) >= number for size, number in sizes.items())
+    return rows, seen and rank.per_step(rows) <= (1 + _SAME) * len(model.sizes) * max(rank.backwards(), 1)
+
+
+def _afterwards(rank: Placed) -> Which:
+    return np.asarray(rank.after_backward & rank.op("all_reduce", "reduce_scatter"))
 
 
 def _is_model(rank: Placed, model: Model, rows: Which) -> bool:
@@ -56,14 +59,14 @@ def _per_parameter(
     context: Context, ranks: Sequence[Placed], every: Sequence[Model], rows: Sequence[Which]
 ) -> list[Finding]:
     exposed, moving = exposed_ms(context, rows), transfer_ms(context, rows)
-    count = fmean(rank.per_step(chosen) for rank, chosen in zip(ranks, rows, strict=True))
-    backward_ms = fmean(rank.own_ms("backward") for rank in ranks)
+    count = per_step(ranks, rows)
+    backward_ms = own_ms(ranks, "backward")
     bytes_ms = _bytes_ms(context, ranks, rows)
     # In few messages their bytes are left, of which backward can hide what it is long enough for.
     saved = exposed - max(0.0, min(bytes_ms, exposed) - backward_ms)
     if not context.matters(saved):
         return []
-    waited = fmean(rank.per_step(chosen & rank.after_backward) for rank, chosen in zip(ranks, rows, strict=True))
+    waited = per_step(ranks, keep(_after, ranks, rows))
     where = "after backward" if waited > count / 2 else "one by one"
     title = f"each of the {len(every[0].sizes)} parameters' gradients is all-reduced by itself, {where}"
     evidence = (
@@ -79,11 +82,11 @@ def _per_parameter(
 
 def _no_overlap(context: Context, ranks: Sequence[Placed], rows: Sequence[Which]) -> list[Finding]:
     exposed = exposed_ms(context, rows)
-    backward_ms = fmean(rank.own_ms("backward") for rank in ranks)
+    backward_ms = own_ms(ranks, "backward")
     saved = min(exposed, backward_ms)
     if not context.matters(saved):
         return []
-    moved = fmean(rank.per_step(rank.bytes * chosen) for rank, chosen in zip(ranks, rows, strict=True))
+    moved = per_step(ranks, rows, of="bytes")
     evidence = (
         Evidence("bytes of gradients reduced after backward per step", float(round(moved)), "B"),
         Evidence("collectives that do it, per step", round(ranks[0].per_step(rows[0]), 1), ""),
@@ -96,13 +99,21 @@ def _no_overlap(context: Context, ranks: Sequence[Placed], rows: Sequence[Which]
 
 def _bytes_ms(context: Context, ranks: Sequence[Placed], rows: Sequence[Which]) -> float:
     """What moving the bytes alone takes, ms a step: at the speed of the fastest of these rows."""
-    found = []
-    for rank, own, chosen in zip(ranks, context.joined.waits, rows, strict=True):
-        known = chosen & (own.transfer_ns > 0)
-        if known.any():
-            best = float((rank.bytes[known] / own.transfer_ns[known]).max())
-            found.append(rank.per_step(rank.bytes * chosen) / best / 1e6)
+    found = [ms for ms in each(_at_best_ms, ranks, context.joined.waits, rows) if ms is not None]
     return fmean(found) if found else 0.0
+
+
+def _after(rank: Placed, rows: Which) -> Which:
+    """Those that were issued after backward."""
+    return np.asarray(rows & rank.after_backward)
+
+
+def _at_best_ms(rank: Placed, own: Waits, chosen: Which) -> float | None:
+    known = chosen & (own.transfer_ns > 0)
+    if not known.any():
+        return None
+    best = float((rank.bytes[known] / own.transfer_ns[known]).max())
+    return rank.per_step(rank.bytes * chosen) / best / 1e6
 
 
 def _group(rank: Placed, rows: Which) -> str | None:

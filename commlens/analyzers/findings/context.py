@@ -72,7 +72,7 @@ class Context:
         return usual_transfers(self.ranks, self.joined.exposed, self.transfers)
 
     @cached_property
-    def between_hosts(self) -> list[NDArray[np.bool_]]:
+    def between_hosts(self) -> Sequence[NDArray[np.bool_]]:
         """Which rows of each rank are of collectives between hosts, shape (rows,) each."""
         return between_hosts(self.ranks, self.joined)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
+from functools import partial
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from commlens.analyzers.findings.buckets import bucket_rows
 from commlens.analyzers.findings.build import fixing, severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.model import Model, alike
-from commlens.analyzers.findings.placed import Placed, Which
+from commlens.analyzers.findings.placed import Placed, Which, own_ms, per_step
 from commlens.analyzers.findings.spent import exposed_ms
+from commlens.analyzers.held import keep
 from commlens.analyzers.report import Action, Evidence, Finding
 
 _LATE = 0.5  # of the gradients are ready before the first bucket is
@@ -30,12 +31,12 @@ def find_ddp_settings(context: Context, ranks: Sequence[Placed]) -> list[Finding
 def _buffers(context: Context, model: Model, ranks: Sequence[Placed]) -> list[Finding]:
     if not (model.flags.get("broadcast_buffers") or model.flags.get("forward_sync_buffers")):
         return []
-    rows = [each.group(model.group) & each.op("broadcast") & each.issued_in("forward") for each in ranks]
+    rows = keep(partial(_of_buffers, model=model), ranks)
     saved = exposed_ms(context, rows)
     if not context.matters(saved):
         return []
-    count = fmean(each.per_step(chosen) for each, chosen in zip(ranks, rows, strict=True))
-    moved = fmean(each.per_step(each.bytes * chosen) for each, chosen in zip(ranks, rows, strict=True))
+    count = per_step(ranks, rows)
+    moved = per_step(ranks, rows, of="bytes")
     evidence = (
         Evidence("broadcasts in forward per step", round(count, 1), ""),
         Evidence("bytes they move per step", float(round(moved)), "B"),
@@ -52,19 +53,23 @@ def _buffers(context: Context, model: Model, ranks: Sequence[Placed]) -> list[Fi
     return [_finding(context, "buffer-broadcast", title, model, saved, evidence, action, wrong, "high")]
 
 
+def _of_buffers(rank: Placed, model: Model) -> Which:
+    return rank.group(model.group) & rank.op("broadcast") & rank.issued_in("forward")
+
+
 def _search(context: Context, model: Model, ranks: Sequence[Placed]) -> list[Finding]:
     if not model.flags.get("find_unused_parameters") or model.flags.get("static_graph"):
         return []
     found = [each.unused for each in context.models]
     if any(len(each) < _FEWEST or any(each) for each in found):
         return []
-    rows = [_used_map(each, model) for each in ranks]
+    rows = keep(partial(_used_map, model=model), ranks)
     table = exposed_ms(context, rows)
     held = _held_back_ms(context, model, ranks)
     saved = table + held
     if not context.matters(saved):
         return []
-    count = fmean(each.per_step(chosen) for each, chosen in zip(ranks, rows, strict=True))
+    count = per_step(ranks, rows)
     evidence = (
         Evidence("times DDP looked, and found all parameters used", float(min(map(len, found))), ""),
         Evidence("parameters", float(len(model.sizes)), ""),
@@ -98,9 +103,9 @@ def _held_back_ms(context: Context, model: Model, ranks: Sequence[Placed]) -> fl
     before = _ready_before_first(model) / sum(model.sizes)
     if before < _LATE:
         return 0.0
-    exposed = exposed_ms(context, [bucket_rows(each, model) for each in ranks])
+    exposed = exposed_ms(context, keep(partial(bucket_rows, model=model), ranks))
     last = model.buckets[-1] / sum(model.buckets)  # which nothing hides in any order
-    return min(exposed * (1 - last), before * fmean(each.own_ms("backward") for each in ranks))
+    return min(exposed * (1 - last), before * own_ms(ranks, "backward"))
 
 
 def _ready_before_first(model: Model) -> int:

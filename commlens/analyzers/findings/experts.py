@@ -12,6 +12,7 @@ from commlens.analyzers.findings.build import advice, severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.naming import name_group
 from commlens.analyzers.grouped import Floats
+from commlens.analyzers.held import each
 from commlens.analyzers.numerals import plain
 from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.report import Evidence, Finding
@@ -28,8 +29,8 @@ def find_expert_imbalance(context: Context, stragglers: Sequence[Finding]) -> li
         stragglers: ranks that are waited for; where they are those that get most, that is why.
     """
     found = []
-    for matched in context.joined.matched:
-        if not matched.is_op("all_to_all").any():
+    for matched, exchanges in zip(context.joined.matched, each(_exchanges, context.joined.matched), strict=True):
+        if not exchanges:
             continue
         received = _received(context.ranks, matched)
         if received is None or not received.any() or received.max() < _UNEVEN * received.mean():
@@ -40,6 +41,11 @@ def find_expert_imbalance(context: Context, stragglers: Sequence[Finding]) -> li
         if context.matters(moving + _evened_ms(late, matched)):
             found.append(_imbalance(context, matched, received, moving, late))
     return found
+
+
+def _exchanges(matched: Matched) -> bool:
+    """Whether any of its collectives is an all_to_all."""
+    return bool(matched.is_op("all_to_all").any())
 
 
 def _evened_ms(late: Sequence[Finding], matched: Matched) -> float:

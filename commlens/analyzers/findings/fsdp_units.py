@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
+from functools import partial
 
 from commlens.analyzers.findings.build import by_hand, severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.model import Model, alike
-from commlens.analyzers.findings.placed import Placed, Which
+from commlens.analyzers.findings.placed import Placed, Which, own_ms, per_step
 from commlens.analyzers.findings.spent import exposed_ms
+from commlens.analyzers.held import each, keep
 from commlens.analyzers.report import Evidence, Finding
 from commlens.trace.change_kinds import EXACT
 
@@ -22,16 +23,16 @@ def find_one_unit(context: Context, ranks: Sequence[Placed]) -> list[Finding]:
     model = alike(context, "FSDP2")
     if model is None or not ranks or len(model.sizes) < _FEWEST or max(model.sizes) > sum(model.sizes) / 2:
         return []
-    if not all(_is_whole(each, model) for each in ranks):
+    if not all(each(partial(_is_whole, model=model), ranks)):
         return []
-    rows = [_moving(each, model) for each in ranks]
+    rows = keep(partial(_moving, model=model), ranks)
     exposed = exposed_ms(context, rows)
-    computing = fmean(each.own_ms("forward", "backward") for each in ranks)
+    computing = own_ms(ranks, "forward", "backward")
     saved = min(exposed, computing)
     if not context.matters(saved):
         return []
     over_gloo = "gloo" in str(context.run.get("backend"))  # where FSDP2 stands still for each gather: units save memory
-    gathered = fmean(each.per_step(rows_ & each.op("all_gather")) for each, rows_ in zip(ranks, rows, strict=True))
+    gathered = per_step(ranks, keep(_gathering, ranks, rows))
     return [
         Finding(
             id="fsdp-unit-size",
@@ -67,6 +68,10 @@ def find_one_unit(context: Context, ranks: Sequence[Placed]) -> list[Finding]:
             ),
         )
     ]
+
+
+def _gathering(rank: Placed, rows: Which) -> Which:
+    return rows & rank.op("all_gather")
 
 
 def _is_whole(rank: Placed, model: Model) -> bool:

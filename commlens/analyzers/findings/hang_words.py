@@ -55,7 +55,9 @@ def _how_long(stand: Stand, word: str = "") -> str:
 def _became(fates: Sequence[Fate], root: Root) -> str:
     kind, verb = fates[0].kind, "was" if len(fates) == 1 else "were"
     if kind == LEFT:
-        return "had left (the process ended)"
+        errors = {fate.error for fate in fates}
+        by = f" by {errors.pop()}" if len(errors) == 1 and None not in errors else ""
+        return f"had left (the process ended{by})"
     if kind == ALIVE:
         return f"{verb} alive but did not come"
     if kind not in (GONE, QUIET):

@@ -1,4 +1,4 @@
-"""Findings `hang` and `desync`: why a job stands still, and which rank to look at first."""
+"""Findings `hang`, `desync`, `exception`: why a job does not get on, and which rank to look at first."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from commlens.analyzers.across.roots import ABSENT, CIRCLE, TRANSFER, Root, find
 from commlens.analyzers.across.stands import Stand, find_stands
 from commlens.analyzers.findings.broken_off import broken_off
 from commlens.analyzers.findings.desyncs import desync_finding
+from commlens.analyzers.findings.exceptions import exception_finding
 from commlens.analyzers.findings.hang_actions import hang_action, hang_doubts
 from commlens.analyzers.findings.hang_words import hang_title
 from commlens.analyzers.findings.naming import step_of
@@ -30,7 +31,7 @@ Infos = Mapping[int, Mapping[str, Any]]
 def find_hangs(
     ranks: Sequence[RankFacts], matched: Sequence[Matched], infos: Infos, launch: str = "torchrun ..."
 ) -> tuple[tuple[Finding, ...], tuple[Progress, ...], tuple[Abstention, ...]]:
-    """Why the job stands still, if it does.
+    """Why the job stands still, if it does; else which exception ended it, if one did.
 
     A hang is reported only where a rank's own recording shows it in one collective for much longer than ever
     before; ranks that were just killed leave collectives under way too.
@@ -50,6 +51,8 @@ def find_hangs(
     findings = [desync_finding(ranks, each, launch) for each in disagreements]
     for root, fates in _with_fates(ranks, roots, infos):
         findings.append(_finding(ranks, root, fates, infos, launch))
+    if not findings:
+        findings += exception_finding(ranks, stands, infos, launch)
     abstentions = () if findings else broken_off(ranks, stands, infos)
     return tuple(findings), find_progress(ranks, matched), abstentions
 

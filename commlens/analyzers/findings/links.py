@@ -64,7 +64,11 @@ def _slow(context: Context, slow: Sequence[Slow], usual: Sequence[Usual]) -> Fin
     times = worst.usual.ms / worst.like_ms
     message = f"{worst.usual.op} of {size(worst.usual.bytes)}"
     evidence = [
-        Evidence(f"{message} in {name_group(communicator)}", round(worst.usual.ms, 3), "ms"),
+        Evidence(
+            f"{message} in {name_group(communicator)}, transfer of the {worst.usual.measure}",
+            round(worst.usual.ms, 3),
+            "ms",
+        ),
         Evidence(f"the same in {worst.peers} groups like it, median", round(worst.like_ms, 3), "ms"),
         Evidence(
             "three quarters of these take longer, three quarters of the like less", round(worst.usual.low_ms, 3), "ms"

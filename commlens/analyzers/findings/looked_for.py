@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from commlens.analyzers.across.lateness import FEWEST_STEPS
 from commlens.analyzers.across.transfers import ALIGNED, CLOCK_FREE
+from commlens.analyzers.numerals import counted
 from commlens.analyzers.report import Report
 from commlens.trace.schema import POINT_TO_POINT
 
@@ -14,6 +15,7 @@ LATE, SLOW, SMALL, UNEVEN = "late ranks", "slow groups", "small collectives", "u
 HANG = "hangs"
 LINKS = "full, damaged, bypassed and shared links"
 _BELOW = "see the end"
+_NO_STEPS = "no steps are known"
 ONLY_SUMS = "by sums, which show only those that are late all the time"
 
 # Every finding there is, and the kind of looking that would have found it; None: of the job's strategy, which takes
@@ -48,6 +50,7 @@ FINDINGS = {
     "communicate-less": None,
     "hang": HANG,
     "desync": HANG,
+    "exception": HANG,
 }
 
 
@@ -71,7 +74,7 @@ def _late(report: Report) -> str | None:
     if report.aggregates is not None and report.aggregates.only:
         return ONLY_SUMS
     if 0 < steps < FEWEST_STEPS and not report.run.imported:  # of those single collectives tell as well
-        return f"{steps} step{'s' * (steps != 1)} of at least {FEWEST_STEPS}"
+        return f"{counted(steps, 'step')} of at least {FEWEST_STEPS}"
     joined = report.coverage.clock.refusal is None
     if joined and all(line.arrives_last_share is None for line in report.ranks):
         return "no collective that needs every rank has known arrivals"
@@ -87,6 +90,8 @@ def _slow(report: Report) -> str | None:
     known = [line for line in report.collectives if line.bandwidth_basis in (ALIGNED, CLOCK_FREE)]
     groups = Counter((line.op, line.bytes, line.group_size) for line in known)
     pairs_of_ranks = Counter(line.op for line in report.cost_model if line.op in POINT_TO_POINT)
+    if not report.run.steps.analyzed and (known or pairs_of_ranks):
+        return _NO_STEPS
     alike = max([*groups.values(), *pairs_of_ranks.values()], default=0) > 1
     if alike:
         return None
@@ -110,8 +115,8 @@ def _small(report: Report) -> str | None:
     known = any(line.bandwidth_basis in (ALIGNED, CLOCK_FREE) for line in report.collectives)
     if not known:
         return "no transfer without waiting is known"
-    return None if report.run.steps.analyzed else "no steps are known"
+    return None if report.run.steps.analyzed else _NO_STEPS
 
 
 def _uneven(report: Report) -> str | None:
-    return None if report.run.steps.analyzed else "no steps are known"
+    return None if report.run.steps.analyzed else _NO_STEPS

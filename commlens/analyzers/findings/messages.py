@@ -38,6 +38,7 @@ def find_small_collectives(context: Context) -> list[Finding]:
     moved = sum(each.bytes * each.samples * part for each, part in zip(small, share, strict=True)) / steps
     worst = max(small, key=lambda each: each.exposed_ms)
     mean = size(round(moved / count))
+    costliest = f"{worst.op} of {size(worst.bytes)} in {name_group(worst.communicator)}"
     return [
         Finding(
             id="small-collectives",
@@ -53,7 +54,7 @@ def find_small_collectives(context: Context) -> list[Finding]:
                 Evidence("their exposed transfer per step, mean over ranks", round(exposed, 3), "ms"),
                 Evidence("bytes they move per step", float(round(moved)), "B"),
                 Evidence(
-                    f"{worst.op} of {size(worst.bytes)} in {name_group(worst.communicator)}, median transfer",
+                    f"{costliest}, transfer of the {worst.measure}",
                     round(worst.ms, 4),
                     "ms",
                 ),

@@ -6,7 +6,7 @@ import numpy as np
 
 from commlens.analyzers.across.communicators import Communicator
 from commlens.analyzers.ranks import RankFacts
-from commlens.analyzers.steps import FROM_OPTIMIZER
+from commlens.analyzers.steps import FROM_OPTIMIZER, optimizer_ends
 from commlens.trace.schema import MISSING
 
 _UNITS = ("kB", "MB", "GB", "TB")
@@ -49,8 +49,8 @@ def step_of(facts: RankFacts, row: int) -> int | None:
     steps, issued = facts.steps, int(facts.columns.collectives["issued_ns"][row])
     if steps.how != FROM_OPTIMIZER or not steps.index.size or issued < steps.start_ns[0]:
         return None
-    at = int(np.searchsorted(steps.start_ns, issued, side="right")) - 1
-    return int(steps.index[at]) + int(issued >= steps.end_ns[at])
+    ends, numbers = optimizer_ends(facts.columns)  # not all steps between those that are analysed need be
+    return int(numbers[np.searchsorted(ends, issued, side="right") - 1]) + 1
 
 
 def _word(words: list[str], code: int) -> str:

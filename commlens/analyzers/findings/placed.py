@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from commlens.analyzers.findings.context import Context
+from commlens.analyzers.held import Lengthy, each, keep
 from commlens.analyzers.intervals import Ints, length_within, merge, shared_within
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING, PHASES
@@ -18,7 +21,7 @@ _ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
-class Placed:
+class Placed(Lengthy, long=("facts", "kinds", "starts", "ends")):
     """The collective rows of one rank among the phases of its training thread.
 
     Attributes:
@@ -133,9 +136,27 @@ def place(facts: RankFacts) -> Placed:
     return Placed(facts, kinds[rows], columns.phases["start_ns"][rows], columns.phases["end_ns"][rows])
 
 
-def placed(context: Context) -> list[Placed]:
+def placed(context: Context) -> Sequence[Placed]:
     """Every rank's rows; [] where its models, its budget or how its times compare with the others' is not known."""
     if not all(context.infos.get(facts.rank, {}).get("models") for facts in context.ranks):
         return []
-    unsure = context.joined.clocks.refusal is not None or any(facts.budget is None for facts in context.ranks)
-    return [] if unsure else [place(facts) for facts in context.ranks]
+    unsure = context.joined.clocks.refusal is not None or not all(facts.budgeted for facts in context.ranks)
+    return [] if unsure else keep(place, context.ranks)
+
+
+def per_step(ranks: Sequence[Placed], rows: Sequence[Which], of: str | None = None) -> float:
+    """Rows, or the sum of their `bytes` or `elements`, a step, mean over ranks."""
+    return fmean(each(partial(_per_step, of=of), ranks, rows))
+
+
+def _per_step(rank: Placed, rows: Which, of: str | None) -> float:
+    return rank.per_step(rows if of is None else getattr(rank, of) * rows)
+
+
+def own_ms(ranks: Sequence[Placed], *phases: str) -> float:
+    """Time in phases without standing still, ms a step, mean over ranks."""
+    return fmean(each(partial(_own_ms, phases=phases), ranks))
+
+
+def _own_ms(rank: Placed, phases: Sequence[str]) -> float:
+    return rank.own_ms(*phases)

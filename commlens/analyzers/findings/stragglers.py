@@ -9,11 +9,13 @@ from functools import partial
 import numpy as np
 
 from commlens.analyzers.abstentions import name_ranks
-from commlens.analyzers.across.causes import SLOW_TRANSFERS, UNKNOWN, Cause, find_cause
+from commlens.analyzers.across.causes import LATE_FORWARD, SLOW_TRANSFERS, UNKNOWN, Cause, find_cause
 from commlens.analyzers.across.exposed import Exposed
 from commlens.analyzers.across.lateness import STEP, Lateness
+from commlens.analyzers.across.selftime import BEFORE_FORWARD, ELSEWHERE
 from commlens.analyzers.across.stragglers import (
     Late,
+    find_mostly,
     find_persistent,
     find_rotating,
     find_stalls,
@@ -29,9 +31,10 @@ from commlens.analyzers.numerals import plain
 from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.report import Evidence, Finding
 
+_EVEN = 0.5  # a rank that is last in as many steps does not just take its turn
 _LOOK = {
     "longer compute": "compare its work with the others': batch, sequence lengths, clock rate, heat, other jobs",
-    "late input": "look at its input: storage, DataLoader workers, decoding; prefetch the next batch",
+    LATE_FORWARD: "look at what it does before its forward: input (storage, DataLoader workers, decoding), other work",
     "late launch": "look at what its Python thread does (py-spy dump --pid PID): garbage collection, logging, a sync",
     UNKNOWN: "profile it beside another rank",
 }
@@ -51,14 +54,23 @@ def find_stragglers(context: Context) -> list[Finding]:
             found.append(straggler)
     if not lateness.exposed:  # waiting that may be hidden costs nothing that could be told
         return found
-    persistent = bool(tiers) or find_persistent(lateness, usual) is not None
-    rotating = None if persistent else find_rotating(lateness, usual)
-    if rotating is not None and _matters(lateness, rotating.saved_ns):
-        found += _rotating(context, lateness, rotating)
+    if not tiers and find_persistent(lateness, usual) is None:
+        found += _in_most_or_in_turn(context, lateness, usual)
     stalls = find_stalls(lateness, spikes)
     if stalls is not None and _matters(lateness, stalls.saved_ns):
         found += _stall(context, lateness, stalls)
     return found
+
+
+def _in_most_or_in_turn(context: Context, lateness: Lateness, usual: Ints) -> list[Finding]:
+    """Ranks that are late in most steps, else those that are late in turn."""
+    mostly = find_mostly(_but_for_slow_links(context, lateness), usual)
+    if mostly is not None and _matters(lateness, mostly.saved_ns):
+        straggler = _straggler(context, lateness, mostly, (), often="late in most steps")
+        if straggler is not None:
+            return [replace(straggler, confidence="medium")]
+    rotating = find_rotating(lateness, usual)
+    return _rotating(context, lateness, rotating) if rotating and _matters(lateness, rotating.saved_ns) else []
 
 
 def _matters(lateness: Lateness, ns: float) -> bool:
@@ -86,8 +98,10 @@ def _cause(context: Context, lateness: Lateness, late: Late) -> Cause:
     return find_cause(context.ranks, context.joined, lateness, late)
 
 
-def _straggler(context: Context, lateness: Lateness, late: Late, later: Sequence[Late]) -> Finding | None:
-    """Ranks that are always late; `later` are those that are waited for even longer."""
+def _straggler(
+    context: Context, lateness: Lateness, late: Late, later: Sequence[Late], often: str = "always late"
+) -> Finding | None:
+    """Ranks that are late as `often` says; `later` are those that are waited for even longer."""
     cause = _cause(context, lateness, late)
     if cause.kind == SLOW_TRANSFERS:  # it is late because its links are slow: that is another finding's
         return None
@@ -103,7 +117,7 @@ def _straggler(context: Context, lateness: Lateness, late: Late, later: Sequence
     but = f" but for {before}" if later else ""
     evidence = [
         Evidence(f"other ranks wait for it{but}, per {per}", round(late.cost_ns * samples / 1e6, 3), "ms"),
-        Evidence(f"{unit}s in which it is last{but}", round(100 * late.share, 1), "%"),
+        Evidence(f"{unit}s in which it is last (waits least){but}", round(100 * late.share, 1), "%"),
         Evidence("probability of that by chance", float(f"{late.chance:.2g}"), ""),
         *([Evidence(f"{cause.kind}{where}", cause.ms, "ms")] if more else []),
         *gpu,
@@ -114,7 +128,7 @@ def _straggler(context: Context, lateness: Lateness, late: Late, later: Sequence
         lateness,
         late,
         "straggler-rank",
-        f"{_named(context, late)} {is_are} always late: {cause.kind}{where}{more}{slowed}",
+        f"{_named(context, late)} {is_are} {often}: {cause.kind}{where}{more}{slowed}",
         evidence,
         cause,
         ranks=who,
@@ -146,17 +160,18 @@ def _rotating(context: Context, lateness: Lateness, late: Late) -> list[Finding]
     if cause.kind == SLOW_TRANSFERS:
         return []
     where = f" in {cause.where}" if cause.where else ""
+    against = "the slowest rank of a step against the median rank"
+    foremost = name_ranks(context.numbers((late.foremost or 0,)))
     evidence = [
         Evidence("a rank waits for the last one, per step, mean over ranks", round(late.cost_ns / 1e6, 3), "ms"),
-        Evidence("steps in which the most frequent last rank is last", round(100 * late.share, 1), "%"),
-        *(
-            [Evidence(f"{cause.kind}{where}, the last rank of a step against the median rank", cause.ms, "ms")]
-            if cause.kind != UNKNOWN
-            else []
+        Evidence(
+            f"steps in which {foremost} is last (waits least); none is more often", round(100 * late.share, 1), "%"
         ),
-        *_parts(cause),
+        *([Evidence(f"{cause.kind}{where}, {against}", cause.ms, "ms")] if cause.kind != UNKNOWN else []),
+        *_parts(cause, but=cause.where or cause.kind, than="on the median rank"),
     ]
-    title = f"every step another rank is late ({cause.kind}{where}): the work is unevenly shared"
+    turns = "every step another rank is late" if late.share < _EVEN else f"now {foremost} is late, now another"
+    title = f"{turns} ({cause.kind}{where}): the work is unevenly shared"
     look = "share the work evenly in each step: sort or pack by sequence length, balance batches by cost"
     found = _finding(
         context,
@@ -208,13 +223,11 @@ def _stall(context: Context, lateness: Lateness, late: Late) -> list[Finding]:
     return [found]
 
 
-def _parts(cause: Cause, but: str = "") -> list[Evidence]:
+def _parts(cause: Cause, but: str = "", than: str = "on the others") -> list[Evidence]:
     """What else took longer, besides the cause itself."""
-    said = {"late input": "input", "late launch": "elsewhere"}.get(but, but)
+    said = {LATE_FORWARD: BEFORE_FORWARD, "late launch": ELSEWHERE}.get(but, but)
     return [
-        Evidence(f"more {name} than on the others", ms, "ms")
-        for name, ms in cause.parts_ms.items()
-        if ms > 0 and name != said
+        Evidence(f"more {name} than {than}", ms, "ms") for name, ms in cause.parts_ms.items() if ms > 0 and name != said
     ]
 
 

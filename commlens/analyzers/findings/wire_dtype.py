@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from functools import partial
 
 import numpy as np
 
@@ -12,8 +12,9 @@ from commlens.analyzers.findings.buckets import bucket_rows
 from commlens.analyzers.findings.build import by_hand, fixing, severity
 from commlens.analyzers.findings.context import Context
 from commlens.analyzers.findings.model import HALF, Model, alike
-from commlens.analyzers.findings.placed import Placed, Which
+from commlens.analyzers.findings.placed import Placed, Which, per_step
 from commlens.analyzers.findings.spent import exposed_ms, transfer_ms
+from commlens.analyzers.held import each, keep
 from commlens.analyzers.report import Action, Evidence, Finding
 from commlens.trace.change_kinds import LOSSY
 
@@ -30,15 +31,15 @@ def find_wire_dtype(context: Context, ranks: Sequence[Placed]) -> list[Finding]:
     if short is None:
         return []
     bound = _latency_bound(context)
-    rows = [_gradients(each, model) & each.dtype("float32") & ~_rows_of(bound, each) for each in ranks]
-    sent = fmean(each.per_step(each.elements * chosen) for each, chosen in zip(ranks, rows, strict=True))
+    rows = keep(partial(_wide, model=model, bound=bound), ranks)
+    sent = per_step(ranks, rows, of="elements")
     if sent < _MOST * sum(model.elements):
         return []
     exposed = exposed_ms(context, rows)
     saved = min(exposed, _HALVED * transfer_ms(context, rows))
     if not context.matters(saved):
         return []
-    moved = fmean(each.per_step(each.bytes * chosen) for each, chosen in zip(ranks, rows, strict=True))
+    moved = per_step(ranks, rows, of="bytes")
     return [
         Finding(
             id="wire-dtype",
@@ -68,15 +69,24 @@ def _computes_in(model: Model, ranks: Sequence[Placed]) -> str | None:
     """The 16-bit data type of the model's computation, None where it is another or not known."""
     if model.autocast is not None:
         return model.autocast if model.autocast in HALF else None
-    for each in HALF:
+    for half in HALF:
         if (
-            sum(n for n, dtype in zip(model.elements, model.dtypes, strict=True) if dtype == each)
+            sum(n for n, dtype in zip(model.elements, model.dtypes, strict=True) if dtype == half)
             > sum(model.elements) / 2
         ):
-            return each
-        if model.kind == "FSDP2" and all((rank.op("all_gather") & rank.dtype(each)).any() for rank in ranks):
-            return each
+            return half
+        if model.kind == "FSDP2" and all(each(partial(_gathers, dtype=half), ranks)):
+            return half
     return None
+
+
+def _gathers(rank: Placed, dtype: str) -> bool:
+    return bool((rank.op("all_gather") & rank.dtype(dtype)).any())
+
+
+def _wide(rank: Placed, model: Model, bound: Mapping[str, Sequence[CollectiveLine]]) -> Which:
+    """Rows that carry gradients as float32, and would be faster with fewer bytes, shape (rows,)."""
+    return np.asarray(_gradients(rank, model) & rank.dtype("float32") & ~_rows_of(bound, rank))
 
 
 def _gradients(rank: Placed, model: Model) -> Which:

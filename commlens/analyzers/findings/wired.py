@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from commlens.analyzers.counted.crossing import Crossing
 from commlens.analyzers.counted.nodes import Device
 from commlens.analyzers.counted.traffic import Rate, Traffic
 from commlens.analyzers.findings.build import severity
 from commlens.analyzers.findings.context import Context
-from commlens.analyzers.findings.spent import exposed_ms
+from commlens.analyzers.findings.spent import exposed_ms, exposed_of_each
 from commlens.analyzers.report import Action, Evidence, Finding
 
 _HEADERS = 1.1  # bytes on a link over bytes of payload, at most: headers, acknowledgements, the job's own small talk
@@ -100,11 +102,11 @@ def _carrier(traffic: Traffic) -> Device:
 
 def exposed_between(context: Context, ranks: Sequence[int] | None = None) -> float:
     """Exposed transfer of collectives between hosts, ms a step, mean over ranks (all, or these only)."""
-    inter = context.between_hosts
     if ranks is None:
-        return exposed_ms(context, inter)
-    chosen = [rows if facts.rank in ranks else rows & False for facts, rows in zip(context.ranks, inter, strict=True)]
-    return exposed_ms(context, chosen) * len(context.ranks) / max(len(ranks), 1)
+        return exposed_ms(context, context.between_hosts)
+    lost = exposed_of_each(context, context.between_hosts)
+    chosen = [ms if facts.rank in ranks else 0.0 for facts, ms in zip(context.ranks, lost, strict=True)]
+    return float(np.mean(chosen)) * len(chosen) / max(len(ranks), 1)
 
 
 def ranks_of(hosts: Sequence[Wired]) -> tuple[int, ...]:

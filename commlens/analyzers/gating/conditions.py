@@ -43,6 +43,7 @@ ABSTENTIONS: Final = (
     "outside-windows",
     "paused",
     "sampled-ranks",
+    "sampled-steps",
     "step-boundaries",
     "steps",
     "stragglers",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from commlens.analyzers.comparison.compared import Comparison
 from commlens.analyzers.comparison.difference import LONGER, Difference
-from commlens.analyzers.comparison.noise import FEWEST_STEPS
+from commlens.analyzers.comparison.untold import why_untold
 from commlens.analyzers.gating.outcome import PASSED, TRIPPED, UNJUDGED, Outcome
 from commlens.analyzers.gating.regressions import PARTS, Regress
 from commlens.analyzers.numerals import plain
@@ -37,7 +37,7 @@ def _judge(limit: Regress, comparison: Comparison, strict: bool, force: bool) ->
     pair = comparison.step if field == "step_ms" else comparison.parts[field]
     gate = f"--max-regress {limit.text}"
     obstacle = (None if force else _incomparable(limit, comparison)) or _unsplit(limit, comparison)
-    obstacle = obstacle or _unknown(limit, pair)
+    obstacle = obstacle or _unknown(limit, pair, comparison)
     if obstacle is not None:
         return Outcome(gate, UNJUDGED, obstacle, unit=limit.unit)
     value = pair.change_percent if limit.unit == "%" else pair.change_ms
@@ -76,12 +76,12 @@ def _unsplit(limit: Regress, comparison: Comparison) -> str | None:
     return None
 
 
-def _unknown(limit: Regress, pair: Difference) -> str | None:
+def _unknown(limit: Regress, pair: Difference, comparison: Comparison) -> str | None:
     """Why there is nothing to judge by."""
     if pair.change_ms is None:
         return f"{limit.part} is not known in both runs"
     if pair.verdict is None:
-        return f"steps do not tell how sure the change of {limit.part} is: {FEWEST_STEPS} of each run are needed"
+        return f"steps do not tell how sure the change of {limit.part} is: {why_untold(comparison, limit.part)}"
     if limit.unit == "%" and not pair.before_ms:
         return f"{limit.part} was 0 ms before, of which there is no percentage: {limit.part}=2ms sets a limit"
     return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from commlens.analyzers.across.signs import alive_ns, end_ns, last_sign_ns
+from commlens.analyzers.endings import Raised, gave_up, interrupted
 from commlens.analyzers.findings.context import LEAST_SHARE
 from commlens.analyzers.health.differences import Difference, find_differences
 from commlens.analyzers.health.sights import Sight, sights
@@ -43,17 +44,20 @@ class Ending:
         ended: its process ended and the recorder wrote so.
         silent_s: since its last sign of life; None where it ended, or left no sign.
         signs: its recorder leaves signs of life while the rank issues nothing; those before commlens kept any do not.
+        gave_up: why its recorder stopped before the rank did; None where it did not, or left no word.
     """
 
     rank: int
     ended: bool
     silent_s: float | None
     signs: bool = True
+    gave_up: str | None = None
 
     @property
     def running(self) -> bool:
         """It wrote a moment ago."""
-        return not self.ended and self.silent_s is not None and self.silent_s < SILENT_S
+        silent = self.silent_s is None or self.silent_s >= SILENT_S
+        return not (self.ended or silent or self.gave_up is not None)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Health:
         levels: how bad, by topic: "ranks", "ending", "collectives", "tables", "dropped", "ends", "matched", "clocks",
             "hooks", "steps", "cost", "size".
         endings: each rank's; none for imported runs.
+        raised: ranks that an exception ended, the first in time first.
         hooks: those that did not work.
         contradiction: the clocks contradict each other.
         hangs: ids of the findings that say the job hung, or that its ranks disagreed.
@@ -89,6 +94,7 @@ class Health:
 
     levels: Mapping[str, str]
     endings: tuple[Ending, ...]
+    raised: tuple[Raised, ...]
     hooks: tuple[Hook, ...]
     contradiction: bool
     hangs: tuple[str, ...]
@@ -127,6 +133,7 @@ def examine_health(examined: Examined, now_ns: int) -> Health:
     return Health(
         levels=_levels(examined.report, endings, hooks if own else None, contradiction, bool(hangs)),
         endings=endings,
+        raised=examined.report.coverage.raised,
         hooks=hooks,
         contradiction=contradiction,
         hangs=hangs,
@@ -146,7 +153,7 @@ def _ending(facts: RankFacts, info: Mapping[str, Any], now_ns: int) -> Ending:
     last = last_sign_ns(facts, info)
     ended = end_ns(info) is not None or facts.who.ended is not None
     silent_s = None if ended or last == MISSING else max(0.0, (now_ns - last) / 1e9)
-    return Ending(facts.rank, ended, silent_s, alive_ns(info) is not None)
+    return Ending(facts.rank, ended, silent_s, alive_ns(info) is not None, gave_up(info))
 
 
 def _broken_hooks(infos: Mapping[int, Mapping[str, Any]]) -> tuple[Hook, ...]:
@@ -202,7 +209,7 @@ def _levels(
     seen = cover.collectives_seen
     return {
         "ranks": FAILURE if report.run.ranks_missing or cover.damaged_ranks else GOOD,
-        "ending": _ending_level(endings, hung),
+        "ending": _ending_level(endings, cover.raised, hung),
         "collectives": GOOD if seen or report.aggregates is not None else FACT,
         "tables": GOOD if not cover.truncated else FACT if any(e.running for e in endings) else WARNING,
         "dropped": share_level(cover.dropped, cover.dropped + seen, 0, _LOST),
@@ -216,9 +223,12 @@ def _levels(
     }
 
 
-def _ending_level(endings: Sequence[Ending], hung: bool) -> str:
-    if hung or any(not each.ended and not each.running for each in endings):
+def _ending_level(endings: Sequence[Ending], raised: Sequence[Raised], hung: bool) -> str:
+    crashed = bool(raised) and not interrupted(raised)
+    if hung or crashed or any(not each.ended and not each.running for each in endings):
         return FAILURE
+    if raised:
+        return WARNING
     return FACT if not endings or any(each.running for each in endings) else GOOD
 
 

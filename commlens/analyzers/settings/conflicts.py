@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from commlens.analyzers.numerals import counted
 from commlens.analyzers.settings.rules import renamed
 from commlens.analyzers.settings.setting import BREAKS, CONTRADICTS, COSTS, Job, Setting, is_on, remedy
 
@@ -89,7 +90,7 @@ def _threads(settings: Mapping[str, str], job: Job) -> Iterator[Setting]:
         return
     ranks = _whole(settings, "LOCAL_WORLD_SIZE") or job.local_ranks or 1
     if job.shared_cpus is not None and threads * ranks > job.shared_cpus:
-        note = f"{ranks} ranks with {threads} threads each on {job.shared_cpus} cores: {_WAITS}"
+        note = f"{counted(ranks, 'rank')} with {counted(threads, 'thread')} each on {job.shared_cpus} cores: {_WAITS}"
         yield Setting(((name, settings[name]),), note, COSTS, f"{name}={max(job.shared_cpus // ranks, 1)}")
     elif job.cpus is not None and threads > job.cpus:
         note = f"{threads} threads a rank that may run on {job.cpus} cores: {_WAITS}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from commlens.analyzers.numerals import counted
 from commlens.analyzers.whatif.ddp_changes import gradients_of
 from commlens.analyzers.whatif.edited import parts, without
 from commlens.analyzers.whatif.model import Altered, Model
@@ -24,7 +25,8 @@ def find_unused_parameters(model: Model, value: bool) -> Altered:
     trainable = sum(parameter.trainable for parameter in gradients.parameters)
     if not value and not gradients.settings.static_graph and len(gradients.order) < trainable:
         unused = trainable - len(gradients.order)
-        return f"{unused} parameters had no gradient: without the search DDP would wait for them and fail"
+        them = "it" if unused == 1 else "them"
+        return f"{counted(unused, 'parameter')} had no gradient: without the search DDP would wait for {them} and fail"
     if value == gradients.settings.find_unused_parameters:
         return model
     settings = replace(gradients.settings, find_unused_parameters=value)

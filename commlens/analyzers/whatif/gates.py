@@ -27,7 +27,9 @@ _FACTOR = 2.0  # messages beyond the measured sizes by more than this are extrap
 def no_model(ranks: Sequence[RankFacts], joined: Joined, missing: Sequence[int]) -> str | None:
     """Why a run cannot be simulated at all, None where it may be."""
     if missing:
-        return f"{len(missing)} of {len(missing) + len(ranks)} ranks were not recorded"
+        return (
+            f"{len(missing)} of {len(missing) + len(ranks)} ranks {'was' if len(missing) == 1 else 'were'} not recorded"
+        )
     if len(ranks) < 2:
         return "only one rank was recorded"
     for facts in ranks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ def _issued_own_ns(thread: Thread, rows: Ints) -> Floats:
 def waited(threads: Sequence[Thread], rows: Sequence[Ints]) -> Met | str:
     """Where the threads wait for each collective that anybody waits for; why that cannot be told."""
     places = np.flatnonzero(threads[0].waiter[rows[0][:, 0]] != NEVER)
-    meetings = each(_meeting, threads, [own[places] for own in rows])
+    meetings = each(partial(_meeting, places=places), threads, rows)
     first = np.min([np.where(one.inside, one.lag, 2).min(axis=1) for one in meetings], axis=0)
     last = np.max([np.where(one.inside, one.lag, -1).max(axis=1) for one in meetings], axis=0)
     if ((first != last) | (first < 0) | (first > 1)).any():
@@ -66,7 +67,8 @@ class _Meeting(NamedTuple):
     inside: NDArray[np.bool_]
 
 
-def _meeting(thread: Thread, rows: Ints) -> _Meeting:
+def _meeting(thread: Thread, rows: Ints, places: Ints) -> _Meeting:
+    rows = rows[places]
     at, steps = thread.wait_ns(rows), thread.facts.steps
     where = np.maximum(np.searchsorted(steps.start_ns, at, side="right") - 1, 0)
     inside = (at >= steps.start_ns[where]) & (at < steps.end_ns[where])

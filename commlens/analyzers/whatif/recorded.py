@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,12 +11,13 @@ import numpy as np
 
 from commlens.analyzers.across.joined import Joined
 from commlens.analyzers.across.matching import Matched
-from commlens.analyzers.across.stragglers import find_persistent, split_spikes
+from commlens.analyzers.across.stragglers import find_mostly, find_persistent, split_spikes
 from commlens.analyzers.across.transfers import Transfers
 from commlens.analyzers.across.waits import Waits, find_places
 from commlens.analyzers.grouped import Floats
-from commlens.analyzers.held import each, keep_parts
+from commlens.analyzers.held import each, keep, keep_parts
 from commlens.analyzers.intervals import Ints
+from commlens.analyzers.numerals import counted
 from commlens.analyzers.ranks import RankFacts
 from commlens.analyzers.whatif.links import Placed, Road, ends_ns, find_node, find_roads, placed
 from commlens.analyzers.whatif.model import Model
@@ -31,6 +32,7 @@ from commlens.trace.calibration import Calibration
 from commlens.trace.schema import MISSING
 
 FEWEST_STEPS = 5
+_AT_ONCE = 1 << 20  # ranks times steps times collectives whose places are here together: bounds the memory
 MOST_CELLS = 2048  # ranks times steps that are simulated; of more steps some are left out, evenly
 
 
@@ -59,17 +61,17 @@ def recorded_model(
     if isinstance(index := usual_steps(threads), str):
         return index
     if index.size < FEWEST_STEPS:
-        return f"{index.size} steps are alike on all ranks; it takes {FEWEST_STEPS} to simulate one"
-    rows = each(partial(rows_by_step, index=index[_chosen(index.size, len(ranks))]), threads)
+        are = "is" if index.size == 1 else "are"
+        return f"{counted(index.size, 'step')} {are} alike on all ranks; it takes {FEWEST_STEPS} to simulate one"
+    rows = keep(partial(rows_by_step, index=index[_chosen(index.size, len(ranks))]), threads)
     nodes: list[Node] = []
-    link, column = (np.stack(found) for found in zip(*each(_taken, placed_rows, rows), strict=True))
-    for place in range(rows[0].shape[0]):
-        first = rows[0][place, 0]
-        dtype, reduces = _word(ranks[0], "dtype", first), bool(threads[0].waiter[first] == REDUCER)
-        node = find_node(roads, joined, link[:, place], column[:, place], dtype, reduces)
+    first, waiter = rows[0][:, 0], threads[0].waiter
+    dtypes = [_word(ranks[0], "dtype", row) for row in first]
+    for place, (link, column) in enumerate(_taken(placed_rows, rows)):
+        node = find_node(roads, joined, link, column, dtypes[place], bool(waiter[first[place]] == REDUCER))
         if isinstance(node, str):
             return node
-        nodes.append(replace(node, part=BUFFERS_PART) if threads[0].waiter[first] == BUFFERS else node)
+        nodes.append(replace(node, part=BUFFERS_PART) if waiter[first[place]] == BUFFERS else node)
     model = _assembled(threads, rows, nodes, tuple(road.link for road in roads))
     if isinstance(model, str):
         return model
@@ -90,9 +92,18 @@ def _thread(
     return read_thread(facts, ends), where
 
 
-def _taken(where: Placed, rows: Ints) -> tuple[Ints, Ints]:
-    """Link and column of some rows of a rank."""
-    return where.link[rows], where.column[rows]
+def _taken(placed_rows: Sequence[Placed], rows: Sequence[Ints]) -> Iterator[tuple[Ints, Ints]]:
+    """Link and column of each collective of the step, shape (ranks, steps), of some collectives at a time."""
+    places, steps = rows[0].shape
+    width = max(1, _AT_ONCE // (len(rows) * steps))
+    for start in range(0, places, width):
+        found = each(partial(_taken_here, part=slice(start, start + width)), placed_rows, rows)
+        link, column = (np.stack(one, axis=1) for one in zip(*found, strict=True))
+        yield from zip(link, column, strict=True)
+
+
+def _taken_here(where: Placed, rows: Ints, part: slice) -> tuple[Ints, Ints]:
+    return where.link[rows[part]], where.column[rows[part]]
 
 
 def _word(facts: RankFacts, column: str, row: int) -> str:
@@ -107,11 +118,11 @@ def _chosen(steps: int, ranks: int) -> Ints:
 
 
 def _late(joined: Joined) -> tuple[int, ...]:
-    """Positions of the ranks that are always waited for."""
+    """Positions of the ranks that are waited for always, or in most steps."""
     if joined.lateness is None or not joined.lateness.index.size:
         return ()
     _, usual = split_spikes(joined.lateness)
-    late = find_persistent(joined.lateness, usual)
+    late = find_persistent(joined.lateness, usual) or find_mostly(joined.lateness, usual)
     return late.positions if late is not None else ()
 
 
@@ -125,7 +136,7 @@ def _assembled(
     points = [*calls.points, *waits.points]
     wall = np.concatenate([calls.wall_ns, waits.wall_ns])
     order = np.lexsort(([point.node for point in points], [point.waits for point in points], wall.tolist()))
-    whole, length = (np.stack(found) for found in zip(*each(_whole, threads, [own[0] for own in rows]), strict=True))
+    whole, length = (np.stack(found) for found in zip(*each(_whole, threads, rows), strict=True))
     low = np.concatenate([calls.own_ns, waits.own_ns])[order]
     low = np.concatenate([low, whole[None]])
     return Model(
@@ -139,7 +150,7 @@ def _assembled(
     )
 
 
-def _whole(thread: Thread, first: Ints) -> tuple[Floats, Ints]:
+def _whole(thread: Thread, rows: Ints) -> tuple[Floats, Ints]:
     """Own time and length of the steps that some rows are in, ns."""
-    steps, which = thread.facts.steps, thread.step[first]
+    steps, which = thread.facts.steps, thread.step[rows[0]]
     return thread.own_ns(steps.end_ns[which], which), steps.end_ns[which] - steps.start_ns[which]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ def _item_bytes(parameters: Sequence[Parameter], layout: Buckets, ratio: float) 
 
 
 def _round(model: Model, threads: Sequence[Thread], rows: Sequence[Ints], own: Sequence[int]) -> Round:
-    begun = each(_begun_ns, threads, [table[own[0]] for table in rows])
+    begun = each(partial(_begun_ns, first=own[0]), threads, rows)
     launched: list[Floats] = [
         model.low_ns[place]
         for n in own
@@ -124,6 +125,7 @@ def _round(model: Model, threads: Sequence[Thread], rows: Sequence[Ints], own: S
     return Round(np.maximum.accumulate(knots, axis=0))
 
 
-def _begun_ns(thread: Thread, rows: Ints) -> Floats:
-    """The thread's own time when the backwards began that some rows were issued in."""
+def _begun_ns(thread: Thread, rows: Ints, first: int) -> Floats:
+    """The thread's own time when the backwards began that a collective was issued in."""
+    rows = rows[first]
     return thread.own_ns(thread.backward_ns[thread.backward[rows]], thread.step[rows])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from commlens.analyzers.columns import small, tiny
 from commlens.analyzers.grouped import Floats, group_keys
-from commlens.analyzers.held import each
+from commlens.analyzers.held import Lengthy, each
 from commlens.analyzers.intervals import Intervals, Ints, length_within, merge
 from commlens.analyzers.ranks import RankFacts
 from commlens.trace.schema import MISSING
@@ -24,7 +24,7 @@ NEVER, CALLED, REDUCER, BUFFERS = range(4)
 
 
 @dataclass(frozen=True)
-class Thread:
+class Thread(Lengthy, long=("facts", "still", "step", "waiter", "waited_ns", "backward", "backward_ns")):
     """One rank's collectives by step.
 
     Attributes:
@@ -120,20 +120,36 @@ def _place(times: Ints, windows: Intervals) -> Ints:
 def usual_steps(threads: Sequence[Thread]) -> Ints | str:
     """Numbers of the steps that every rank recorded and that are like most others; why there are none."""
     steps = threads[0].facts.steps.index
-    for thread in threads:
-        steps = np.intersect1d(steps, thread.facts.steps.index)
-    tables = each(partial(_signatures, index=steps), threads)
-    usual = [Counter(signatures).most_common(1)[0][0] for signatures in tables if signatures]
-    if not usual:
+    for own in each(_numbers, threads):
+        steps = np.intersect1d(steps, own)
+    if not steps.size:
         return "no step was recorded on every rank"
+    usual = each(partial(_usual, index=steps), threads)
     if not all(one.collectives == usual[0].collectives for one in usual):
         return "ranks issue different collectives in a step"
     if not usual[0].collectives:
         return "no collective is issued in a step"
-    clean = [n for n in range(steps.size) if all(t[n] == u for t, u in zip(tables, usual, strict=True))]
-    if not clean:
+    clean = np.logical_and.reduce([one.alike for one in usual])
+    if not clean.any():
         return "no step is like the usual one on every rank"
     return np.asarray(steps[clean])
+
+
+class _Usual(NamedTuple):
+    """A rank's usual step: how many collectives it has, and which steps are like it, shape (steps,)."""
+
+    collectives: int
+    alike: NDArray[np.bool_]
+
+
+def _usual(thread: Thread, index: Ints) -> _Usual:
+    signatures = _signatures(thread, index)
+    usual = Counter(signatures).most_common(1)[0][0]
+    return _Usual(usual.collectives, np.array([signature == usual for signature in signatures]))
+
+
+def _numbers(thread: Thread) -> Ints:
+    return thread.facts.steps.index
 
 
 class _Signature(NamedTuple):

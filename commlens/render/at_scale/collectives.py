@@ -20,8 +20,8 @@ from commlens.render.words import NOT_KNOWN, milliseconds, number, percent, size
 TOP_KINDS: Final = 12
 _MEANING: Final = (
     "A line is all groups of one description and size with that operation and message size. Times are of the groups'"
-    " medians; worst, in: the group in which they are longest. exposed: ms per step, the sum over the groups,"
-    " each a mean over all ranks."
+    " medians over their ranks' parts; worst, in: the group in which they are longest. exposed: ms per step, the sum"
+    " over the groups, each a mean over all ranks."
 )
 _DURATIONS: Final = " Where no transfer is known they are durations, waiting included (<), and GB/s lower bounds."
 

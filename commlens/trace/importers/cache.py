@@ -17,6 +17,7 @@ from commlens.errors import UsageError, WriteError
 from commlens.trace.folders import holds_run
 from commlens.trace.importers.convert import Progress, Spread, convert
 from commlens.trace.importers.files import files_in
+from commlens.trace.importers.rank_pattern import rank_pattern
 from commlens.trace.reader import Run, access_errors, open_run
 from commlens.trace.schema import FORMAT_VERSION, RUN_FILE
 from commlens.trace.storage.places import is_remote
@@ -72,6 +73,8 @@ def import_run(
         RunNotFoundError, TraceError: No file can be read.
         WriteError: `output` is not empty, or cannot be written.
     """
+    if rank_regex is not None:
+        rank_pattern(rank_regex)
     if refused := next(filter(is_remote, paths), None):
         raise UsageError(f"{refused}: other tools' files are read on this machine only; copy them here")
     with access_errors():

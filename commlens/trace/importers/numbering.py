@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from commlens.errors import UsageError
+from commlens.trace.importers.rank_pattern import rank_pattern
 
 # What people and tools put before a rank's number in a file's name, the surest first.
 _IN_NAMES: Final = (
@@ -101,13 +102,7 @@ def _number_the_rest(parts: Sequence[Part], rank_regex: str | None, notes: list[
 
 
 def _by_pattern(parts: Sequence[Part], rank_regex: str) -> list[int]:
-    try:
-        pattern = re.compile(rank_regex)
-    except re.error as error:
-        raise UsageError(f"--rank-regex '{rank_regex}' is no regular expression: {error}") from None
-    if pattern.groups < 1:
-        raise UsageError(f"--rank-regex '{rank_regex}' has no group around the number, as 'rank(\\d+)' has")
-    found = []
+    pattern, found = rank_pattern(rank_regex), []
     for part in parts:
         match = pattern.search(part.source.name)
         if match is None or not _NUMBER.fullmatch(match[1] or ""):

@@ -7,8 +7,10 @@ from typing import Any
 from dash import Dash, html
 
 from commlens.analyzers import Report
+from commlens.analyzers.across.transfers import ALIGNED, CLOCK_FREE
 from commlens.analyzers.at_scale.collective_kinds import CollectiveKind, collective_kinds
 from commlens.analyzers.at_scale.many import MANY, is_many
+from commlens.analyzers.collectives import BASIS
 from commlens.render.at_scale.collectives import group_lines_table, kinds_section, kinds_title
 from commlens.render.report import sections
 from commlens.render.words import number, size
@@ -20,6 +22,11 @@ from commlens.ui.dashboard.components import chart, linked, nothing, question, s
 from commlens.ui.dashboard.runs import Runs, View
 
 MOST = MANY  # lines
+_MEASURES = {
+    ALIGNED: "by the median transfer of its ranks' parts",
+    CLOCK_FREE: "by the shortest durations over its ranks",
+    BASIS: "by durations that include waiting",
+}
 _FAR = 1.25  # times as long as like groups, from which on it is said first
 NAME, TITLE = "bandwidth", "Bandwidth"
 QUESTION = "How fast do bytes move, and what limits them: latency or bandwidth?"
@@ -28,7 +35,7 @@ QUESTION = "How fast do bytes move, and what limits them: latency or bandwidth?"
 def layout(view: View, query: Query, runs: Runs) -> list[Any]:
     """Bandwidth by size with the fitted cost, then the tables it is made of, then links."""
     report = view.examined.report
-    parts = {part.key: part for part in sections(report, wide_console())}
+    parts = {part.key: part for part in sections(report, wide_console(), MOST)}
     beside = {"collectives": [chart(figures.sizes(report))], "links": [chart(figures.links(report))]}
     many = is_many(report) and report.collectives  # then they stand above, with links
     shown = ("costs", "links", "waits") if many else ("costs", "collectives", "links", "waits")
@@ -71,9 +78,10 @@ def _answer(report: Report) -> str:
         return slow
     most = max(known, key=lambda line: (line.exposed_ms_per_step or 0, line.busbw_gb_s or 0))
     regime = f", {most.regime}" if most.regime else ""
-    basis = f" (on {most.bandwidth_basis})" if most.bandwidth_basis else ""
+    basis = f" ({_MEASURES[most.bandwidth_basis]})" if most.bandwidth_basis else ""
+    least = "at least " if most.bandwidth_basis == BASIS else ""
     return (
-        f"{most.op} of {size(most.bytes)} in group {most.group} moves {number(most.busbw_gb_s)} GB/s bus"
+        f"{most.op} of {size(most.bytes)} in group {most.group} moves {least}{number(most.busbw_gb_s)} GB/s bus"
         f" bandwidth{basis}{regime}."
     )
 

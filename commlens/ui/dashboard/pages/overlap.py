@@ -20,6 +20,10 @@ from commlens.ui.dashboard.runs import Runs, View
 
 NAME, TITLE = "overlap", "Overlap"
 _MOST: Final = 40  # lines: a browser takes seconds for hundreds
+_MEANS: Final = (
+    "Means over steps and over the ranks of the group; the table of the bandwidth page has medians over steps, and"
+    " means over all ranks of the job."
+)
 QUESTION = "Is communication hidden behind compute, by step, group and bucket?"
 
 
@@ -55,8 +59,8 @@ def _answer(report: Report) -> str:
     if budget.overlap is None or budget.exposed_ms is None:
         return "How much is hidden cannot be told: see the figure's words."
     return (
-        f"{percent(budget.overlap)} of the communication is hidden: {milliseconds(budget.hidden_ms)} ms a step beside"
-        f" compute, {milliseconds(budget.exposed_ms)} ms exposed."
+        f"{percent(budget.overlap)} of the communication of all steps is hidden; in the usual step"
+        f" {milliseconds(budget.hidden_ms)} ms are beside compute, {milliseconds(budget.exposed_ms)} ms exposed."
     )
 
 
@@ -79,9 +83,9 @@ def _lines(report: Report, lines: Sequence[OverlapLine], addresses: Sequence[str
         for line in lines[:_MOST]
     ]
     more = len(lines) - _MOST
-    left = f"The {_MOST} longest exposed of {len(lines)}; all of them with commlens report --format json."
+    left = f"The {_MOST} longest exposed of {len(lines):,}. The report's JSON (commlens report --format json) has all."
     shown = table(head, rows, [False, False, *[True] * 7], addresses=addresses[:_MOST])
-    return html.Div([shown, *([nothing(left)] if more > 0 else [])])
+    return html.Div([shown, nothing(_MEANS), *([nothing(left)] if more > 0 else [])])
 
 
 def register(app: Dash, runs: Runs) -> None:

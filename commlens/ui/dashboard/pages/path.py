@@ -7,6 +7,7 @@ from typing import Any
 from dash import Dash
 
 from commlens.analyzers import Report
+from commlens.render.path import named_parts
 from commlens.render.report import sections
 from commlens.render.words import milliseconds, percent
 from commlens.ui import figures
@@ -34,11 +35,10 @@ def _answer(report: Report) -> str:
     path = report.critical_path
     if path is None or not path.parts:
         return "The critical path is not known: see the figure's words."
-    longest = path.parts[0]
-    what = f"{longest.kind} ({longest.name})" if longest.name else longest.kind
+    what, ms = named_parts(path)[0]
     return (
-        f"Of {milliseconds(path.step_ms)} ms a step the longest part is {what} on rank {longest.rank}:"
-        f" {milliseconds(longest.ms)} ms ({percent(longest.ms, path.step_ms)})."
+        f"Of {milliseconds(path.step_ms)} ms a step the longest part is {what}:"
+        f" {milliseconds(ms)} ms ({percent(ms, path.step_ms)})."
     )
 
 
