@@ -22,6 +22,7 @@ R = TypeVar("R")
 Progress = Callable[[str, int, int], None]  # told what is done, how many blocks of it, and of how many
 _BLOCKS: Final = 8  # of a call for each worker: enough to balance, few enough for the scheduler
 _MOST: Final = 32  # items of a block
+_TASKS: Final = 16  # of a call that keeps nothing, for each worker at most: several blocks go together
 _RETRIES: Final = 2
 _WHOLE: Final = 32  # items with their long fields that are looked at here, by turns
 
@@ -44,7 +45,7 @@ class Cluster:
 
     def each(self, function: Callable[..., R], *sequences: Sequence[Any]) -> list[R]:
         """What a function returns, in order."""
-        number, bounds = next(self._numbers), self._bounds(sequences)
+        number, bounds = next(self._numbers), self._fewer(self._bounds(sequences))
         found = self._run(number, bounds, function, sequences, 0, split=False)
         return [item for block in found for item in block]
 
@@ -113,6 +114,11 @@ class Cluster:
                 return list(each.bounds)
         size = min(max(items // (_BLOCKS * self._workers), 1), _MOST)
         return [*range(0, items, size), items]
+
+    def _fewer(self, bounds: Sequence[int]) -> list[int]:
+        """Several blocks together where there are many: what is short costs more to hand out than to do."""
+        together = max((len(bounds) - 1) // (_TASKS * self._workers), 1)
+        return [*bounds[:-1:together], bounds[-1]]
 
     def _done(self, said: str, blocks: Sequence[Block]) -> list[Any]:
         """What tasks returned, in order."""

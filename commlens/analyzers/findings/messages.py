@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
+
 from commlens.analyzers.across.like import Usual
 from commlens.analyzers.findings.build import advice, severity
 from commlens.analyzers.findings.context import Context
@@ -12,6 +15,7 @@ from commlens.trace.schema import POINT_TO_POINT
 _MANY = 10  # a step
 _POOR = 0.1  # of the best bandwidth of the run: messages below it pay mostly latency
 _ONE_PACKET = 1500  # bytes that travel in one Ethernet frame: they have no bandwidth, only latency
+_Key = tuple[str, str, int | None]  # group, operation, bytes
 
 
 def find_small_collectives(context: Context) -> list[Finding]:
@@ -23,7 +27,8 @@ def find_small_collectives(context: Context) -> list[Finding]:
         return []
     # Where all messages are small no bandwidth was seen, and none is subtracted.
     best = max((each.bytes / each.ms for each in usual if each.bytes > _ONE_PACKET), default=float("inf"))
-    small = [each for each in shared if _latency_bound(context, each, best)]
+    known = _known_regimes(context)
+    small = [e for e in shared if _latency_bound(known.get((e.communicator.name, e.op, e.bytes), set()), e, best)]
     # Per rank: groups of the same kind lie beside one another.
     share = [len(each.communicator.present) / len(context.ranks) for each in small]
     count = sum(each.samples * part for each, part in zip(small, share, strict=True)) / steps
@@ -81,13 +86,16 @@ def _share(worst: Usual, best: float) -> list[Evidence]:
     return [Evidence("its share of the best algorithm bandwidth in this run", share, "%")]
 
 
-def _latency_bound(context: Context, each: Usual, best: float) -> bool:
+def _known_regimes(context: Context) -> Mapping[_Key, set[str | None]]:
+    """What the cost model says of each kind of collective."""
+    regimes: defaultdict[_Key, set[str | None]] = defaultdict(set)
+    for line in context.lines:
+        regimes[line.group, line.op, line.bytes].add(line.regime)
+    return regimes
+
+
+def _latency_bound(regimes: set[str | None], each: Usual, best: float) -> bool:
     """By the cost model where it can tell, else by its size, or the best bandwidth seen in the run."""
-    regimes = {
-        line.regime
-        for line in context.lines
-        if line.group == each.communicator.name and line.op == each.op and line.bytes == each.bytes
-    }
     if regimes & {"latency-bound", "bandwidth-bound"}:
         return "latency-bound" in regimes and each.bytes / each.ms < 0.5 * best
     return each.bytes <= _ONE_PACKET or each.bytes / each.ms < _POOR * best
