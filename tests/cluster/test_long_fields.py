@@ -24,6 +24,7 @@ from commlens.cluster import engine
 from commlens.cluster.engine import Cluster
 
 RANKS = 12
+LONG: tuple[type[Lengthy], ...] = (RankFacts, Waits, Exposed, Matched, Timed)
 
 
 @pytest.fixture
@@ -72,21 +73,29 @@ def test_a_field_that_there_is_none_of(run: Path, cluster: Cluster) -> None:
 
 def test_few_are_whole_at_a_time(run: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_WHOLE", 3)
+    before = _living(Columns)
     ranks, _ = join_ranks(open_run(run), cluster.apart())
     for _ in range(2):
         assert [facts.columns.collectives["seq"].size for facts in ranks] == [facts.rows for facts in ranks]
-    assert _living(Columns) <= 3
+    assert len(_new(before, _living(Columns))) <= 3
 
 
 def test_after_an_analysis_nothing_long_is_here(run: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_WHOLE", 3)
+    before = [each for kind in LONG for each in _living(kind)]
     examined = examine(open_run(run), cluster)
     assert examined.path is not None  # which looked at some ranks
     assert len(examined.ranks) == RANKS
-    assert all(_living(kind, long=True) <= 3 for kind in (RankFacts, Waits, Exposed, Matched, Timed))
+    for kind in LONG:
+        assert sum(bool(vars(each).keys() & kind.long) for each in _new(before, _living(kind))) <= 3
 
 
-def _living(kind: type, long: bool = False) -> int:
+def _living(kind: type) -> list[object]:
     gc.collect()
-    found: Sequence[object] = [each for each in gc.get_objects() if type(each) is kind]
-    return sum(bool(vars(each).keys() & kind.long) for each in found) if long else len(found)  # type: ignore[attr-defined]
+    return [each for each in gc.get_objects() if type(each) is kind]
+
+
+def _new(before: Sequence[object], now: Sequence[object]) -> list[object]:
+    """Those that other tests of this process did not leave behind."""
+    known = {id(each) for each in before}
+    return [each for each in now if id(each) not in known]
