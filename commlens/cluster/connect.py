@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import platform
 import shutil
@@ -147,16 +148,19 @@ def _interrupts_held() -> Iterator[None]:
 def _existing(address: str) -> Iterator[Client]:
     from distributed import Client
 
+    why = None
     try:
         if not address:
             raise ValueError("it has no address")
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
         why = "nobody answers" if isinstance(error, OSError) else str(error)
+    if why is not None:
+        gc.collect()  # A half-made client closes when it is collected: amid the making of another both would hang.
         raise ClusterError(
             f"no Dask scheduler at {address}: {why};"
             " check the address that `dask scheduler` printed, or use --workers N"
-        ) from None
+        )
     with client:
         yield client
 

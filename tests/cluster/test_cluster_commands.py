@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -17,6 +18,7 @@ from command_line import commlens, stop
 from synthetic import write_run
 
 from commlens.analyzers.stages import analyze
+from commlens.cluster import connect
 from commlens.cluster.connect import connected
 from commlens.cluster.engine import Cluster
 from commlens.errors import ClusterError
@@ -138,6 +140,23 @@ def test_a_scheduler_that_does_not_answer(run: Path, monkeypatch: Patch, capsys:
     said = capsys.readouterr().err
     assert said.startswith("commlens: no Dask scheduler at tcp://127.0.0.1:9: nobody answers; check the address")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ("tcp://127.0.0.1:9", "http://x:1"))
+def test_nothing_is_left_that_closes_later(address: str, monkeypatch: Patch) -> None:
+    """Dask's client takes a lock of all clients as it closes; collected amid the making of another it waits for it."""
+    from distributed import Client
+
+    monkeypatch.setattr(connect, "_PATIENCE", "1s")
+    before = [each for each in gc.get_objects() if isinstance(each, Client)]
+    gc.disable()
+    try:
+        with pytest.raises(ClusterError), connected(None, address):
+            pass
+        left = [each for each in gc.get_objects() if isinstance(each, Client) and not any(each is b for b in before)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 @pytest.mark.parametrize("address", ("nowhere", "http://x:1", "tcp://", ""))
