@@ -9,9 +9,8 @@ from __future__ import annotations
 import multiprocessing.process
 import os
 import sys
+import traceback
 from types import TracebackType
-
-from commlens.profiler import live
 
 LONGEST = 300  # characters of an error
 _BOTTOM = ("__main__", "runpy")  # modules in which a script, or `python -m`, begins
@@ -24,13 +23,10 @@ def seen() -> dict[str, str]:
 
 
 def named(error: BaseException) -> str:
-    """Type and message on one line, `LONGEST` characters at most."""
-    kind = type(error).__name__
-    try:
-        said = live.one_line(error)
-    except Exception:  # noqa: BLE001 - the job's own class may fail to say anything
-        said = ""
-    return (f"{kind}: {said}" if said else kind)[:LONGEST]
+    """Type and message on one line, `LONGEST` characters at most; the job's own class may fail to say anything."""
+    told = traceback.TracebackException(type(error), error, None, lookup_lines=False)
+    said = " ".join(str(told).split())
+    return (f"{type(error).__name__}: {said}" if said else type(error).__name__)[:LONGEST]
 
 
 def _ended_by() -> BaseException | None:
@@ -53,9 +49,9 @@ def _leaving() -> BaseException | None:
     return (error.__context__ or error) if error.code else None
 
 
-def _left_the_script(traceback: TracebackType | None) -> bool:
+def _left_the_script(ended: TracebackType | None) -> bool:
     """Whether nothing was left to catch it: debuggers, test runners and compiled callbacks print some and go on."""
-    if traceback is None:
+    if ended is None:
         return False
-    frame = traceback.tb_frame
+    frame = ended.tb_frame
     return frame.f_back is None and frame.f_globals.get("__name__") in _BOTTOM

@@ -59,7 +59,8 @@ def find_run(path: Path) -> tuple[Path, list[str]]:
         raise RunNotFoundError(_no_run(path, entries))
     newest = runs[0]
     notes = [f"{path} holds {len(runs)} runs; this is the newest, {newest.name}"] if len(runs) > 1 else []
-    empty = [each for each in _unwritten(path, entries) if each not in runs]
+    known = set(runs)  # not looked into again: each may have thousands of folders
+    empty = _unwritten(path, [each for each in entries if each.path not in known])
     return newest, [*notes, *(f"left out: {_nothing_written(each)}" for each in empty)]
 
 

